@@ -1,0 +1,37 @@
+"""What every part of a recipe shares: immutable, strict, documented, and refused with a readable error."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fathom.errors import RecipeError
+
+
+class Section(BaseModel):
+    """A documented group of settings. Unknown fields are refused; values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    @classmethod
+    def validated(cls, values: dict[str, Any], where: str) -> Self:
+        """Build from plain values read at `where` (a file name), or raise `RecipeError` naming every bad field."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(f"{where}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Say in one paragraph which fields are wrong, what they hold and what is expected."""
+    complaints = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "the whole"
+        if item["type"] == "extra_forbidden":
+            complaints.append(f"unknown field '{field}' (value {item['input']!r}): remove it or mend its spelling")
+        elif item["type"] == "missing":
+            complaints.append(f"field '{field}' is missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            value = "" if isinstance(item["input"], dict) else f" is {item['input']!r}"
+            complaints.append(f"field '{field}'{value}: {message}")
+    return "; ".join(complaints)

@@ -1,0 +1,40 @@
+"""Every error a user can meet: one readable paragraph that names the field, the file, the value and the way out.
+
+The command line prints the message and exits with `exit_code`; tracebacks appear only under `--debug`.
+"""
+
+
+class FathomError(Exception):
+    """A failure the user can act on. Exit status 1."""
+
+    exit_code = 1
+
+
+class UsageError(FathomError):
+    """A command, argument or configuration that cannot be run as written. Exit status 2."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe or model configuration with an unknown or impossible field."""
+
+
+class CorpusError(FathomError):
+    """Text, tokenizer or token shards that cannot be used as they are."""
+
+
+class WeightsError(FathomError):
+    """A model folder that is incomplete, damaged or of another shape than its configuration."""
+
+
+class CheckpointError(FathomError):
+    """A resumable training state that is damaged or belongs to another recipe."""
+
+
+class TrainingError(FathomError):
+    """A run that cannot go on: NaN, a spike that did not heal, a full disk."""
+
+
+class GenerationError(UsageError):
+    """A generation request that cannot be served as asked."""

@@ -1,0 +1,24 @@
+"""Scaled dot-product attention, causal, with value heads that may be narrower than query heads (MLA: 192 and 128)."""
+
+import torch
+from torch import Tensor
+
+
+def attention_reference(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """Attention of `q` (B, H, S, C) over `k` (B, H, T, C) and `v` (B, H, T, C'); returns (B, H, S, C').
+
+    `mask` (B or 1, 1, S, T) is True where a query may look. Without one, query i sees keys up to T - S + i.
+    The softmax runs in at least FP32.
+    """
+    scores = torch.matmul(q, k.transpose(-1, -2)) * scale
+    if mask is None:
+        S, T = q.shape[-2], k.shape[-2]
+        mask = torch.ones(S, T, dtype=torch.bool, device=q.device).tril(T - S)
+    scores = scores.masked_fill(~mask, float("-inf"))
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return torch.matmul(scores.softmax(-1, dtype=wide).to(v.dtype), v)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """Attention by the fastest form for device, dtype and shape; see `attention_reference`."""
+    return attention_reference(q, k, v, scale, mask)

@@ -1,0 +1,27 @@
+"""The routed experts: each token through its K chosen SwiGLU experts, summed with the gate's weights (V3 eq. 12)."""
+
+import torch
+from torch import Tensor
+
+from fathom.kernels.feed_forward import feed_forward_reference
+
+
+def experts_reference(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Sum over k of weights[t, k] * expert_{ids[t, k]}(x[t]), one expert at a time.
+
+    `x` (T, D); `ids` (T, K) int64; `weights` (T, K), cast to the dtype of `x`; `gate_up` (E, 2I, D), gate rows first;
+    `down` (E, D, I). Returns (T, D) in the dtype of `x`.
+    """
+    out = torch.zeros_like(x)
+    for expert in range(gate_up.shape[0]):
+        token, slot = torch.where(ids == expert)
+        if token.numel():
+            gate, up = gate_up[expert].chunk(2)
+            y = feed_forward_reference(x[token], gate, up, down[expert])
+            out = out.index_add(0, token, y * weights[token, slot, None].to(x.dtype))
+    return out
+
+
+def experts(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """The routed experts by the fastest form for the device of `x`; see `experts_reference`."""
+    return experts_reference(x, ids, weights, gate_up, down)
