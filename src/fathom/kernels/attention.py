@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fathom.kernels.attention_cpu import causal_attention_cpu
+
 
 def attention_reference(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """Attention of `q` (B, H, S, C) over `k` (B, H, T, C) and `v` (B, H, T, C'); returns (B, H, S, C').
@@ -21,4 +23,6 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Ten
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """Attention by the fastest form for device, dtype and shape; see `attention_reference`."""
+    if q.device.type == "cpu" and mask is None:
+        return causal_attention_cpu(q, k, v, scale)
     return attention_reference(q, k, v, scale, mask)

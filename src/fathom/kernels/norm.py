@@ -1,16 +1,45 @@
 """RMSNorm (Zhang and Sennrich 2019), as DeepSeek's checkpoints use it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Scale each row of `x` (..., D) to unit root mean square, in at least FP32, then by `weight` (D,); dtype of `x`."""
+    """Scale rows of `x` (..., D) to unit root mean square, in at least FP32, then by `weight` (D,); dtype of `x`."""
     wide = x if x.dtype == torch.float64 else x.float()
     normal = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight.to(x.dtype) * normal.to(x.dtype)
 
 
+class _RMSNorm(torch.autograd.Function):
+    """Few passes over memory, in place where the buffer is ours; the reference's autograd keeps four copies."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = x.to(weight.dtype, copy=True)
+        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        return wide.mul_(inverse).mul_(weight).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, inverse = ctx.saved_tensors
+        normal = x.to(weight.dtype, copy=True).mul_(inverse)
+        wide = grad.to(weight.dtype, copy=True)
+        grad_weight = (wide * normal).flatten(0, -2).sum(0)
+        wide.mul_(weight)
+        projection = torch.linalg.vecdot(wide, normal).unsqueeze(-1).div_(x.shape[-1])
+        return wide.sub_(normal.mul_(projection)).mul_(inverse).to(x.dtype), grad_weight, None
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm by the fastest form for the device of `x`; see `rms_norm_reference`."""
+    """RMSNorm by the fastest form for dtype and device; see `rms_norm_reference`."""
+    wide_enough = weight.dtype == torch.float64 or (weight.dtype == torch.float32 and x.dtype != torch.float64)
+    if x.device.type == "cpu" and wide_enough:
+        out: Tensor = _RMSNorm.apply(x, weight, eps)
+        return out
     return rms_norm_reference(x, weight, eps)
