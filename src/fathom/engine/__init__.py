@@ -1,0 +1,1 @@
+"""Generation: sampling parameters, the sampler, and decoding with a latent cache."""
