@@ -1,0 +1,19 @@
+"""The `[parallel]` part of a recipe: how one run is spread over processes. The numbers it computes stay the same."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fathom.config.base import Section
+
+
+class ParallelConfig(Section):
+    """How the model is laid over the processes that `torchrun` starts."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What to compute on; `auto` takes CUDA where there is one. Processes talk over NCCL on CUDA and gloo on CPUs."""
+    data: int = Field(default=0, ge=0)
+    """Processes that share each batch; 0 means all there are. V3: 16-way pipeline, 64-way experts, ZeRO-1 data."""
+    reshard_after_forward: bool = True
+    """Let go of a layer's gathered parameters after its forward pass (FSDP2's full sharding): least memory. Off,
+    they stay until the backward pass: less traffic."""
