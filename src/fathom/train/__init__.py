@@ -1,0 +1,1 @@
+"""The training run: objective, optimisers, schedule, balance, guard, checkpoints and the loop."""
