@@ -1,0 +1,1 @@
+"""The network: latent attention, routed experts, multi-token prediction."""

@@ -1,0 +1,85 @@
+"""Multi-head latent attention (MLA), equations 1 to 11 of the DeepSeek-V3 report."""
+
+import torch
+from torch import Tensor, nn
+
+from fathom.config.model import ModelConfig
+from fathom.kernels.attention import attention
+from fathom.kernels.rope import apply_rope
+from fathom.model.cache import LayerCache
+from fathom.model.linear import Linear, RMSNorm
+from fathom.model.outputs import Rotation
+from fathom.model.rope import softmax_scale
+
+# The released code builds these two norms with 1e-6 whatever `rms_norm_eps` says (Moonlight's says 1e-5).
+LATENT_NORM_EPS = 1e-6
+
+
+class LatentAttention(nn.Module):
+    """Keys and values of all heads expand from one latent of rank R a token; position rides on a shared rotary key."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, H, bias = config.hidden_size, config.num_attention_heads, config.attention_bias
+        self.heads, self.rank = H, config.kv_lora_rank
+        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.scale = softmax_scale(config)
+        self.compresses_query = config.q_lora_rank is not None
+        if config.q_lora_rank is None:
+            self.q_proj = Linear(D, H * config.qk_head_dim)
+        else:
+            self.q_a_proj = Linear(D, config.q_lora_rank, bias)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, LATENT_NORM_EPS)
+            self.q_b_proj = Linear(config.q_lora_rank, H * config.qk_head_dim)
+        self.kv_a_proj_with_mqa = Linear(D, self.rank + self.rope, bias)
+        self.kv_a_layernorm = RMSNorm(self.rank, LATENT_NORM_EPS)
+        self.kv_b_proj = Linear(self.rank, H * (self.nope + self.value))
+        self.o_proj = Linear(H * self.value, D, bias)
+
+    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None) -> Tensor:
+        """Attend over x (B, S, D) and, with a cache, over the tokens before it; returns (B, S, D).
+
+        `mask` (B or 1, 1, S, T) is True where a query may look; without one attention is causal.
+        """
+        q_nope, q_rope = self.query(x, rotation)
+        latent, k_rope = self.latent(x, rotation)
+        if cache is not None:
+            latent, k_rope = cache.append(latent, k_rope)
+        absorbs = cache is not None and self.absorbing_pays(x.shape[1], latent.shape[1])
+        attend = self.absorbed if absorbs else self.expanded
+        heads = attend(q_nope, q_rope, latent, k_rope, mask)
+        out: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+    def query(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """Queries without position (B, S, H, nope) and rotated ones (B, S, H, rope): eq. 6 to 9."""
+        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
+        q_nope, q_rope = q.unflatten(-1, (self.heads, -1)).split((self.nope, self.rope), -1)
+        return q_nope, apply_rope(q_rope, rotation.cos, rotation.sin)
+
+    def latent(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """What the cache keeps: normed latents (B, S, R) and rotated shared keys (B, S, rope): eq. 1 and 3."""
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), -1)
+        return self.kv_a_layernorm(latent), apply_rope(k_rope.unsqueeze(2), rotation.cos, rotation.sin).squeeze(2)
+
+    def expanded(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention with each head's keys and values made from the latents (eq. 2, 4, 5, 10): (B, H, S, value)."""
+        k_nope, v = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1)).split((self.nope, self.value), -1)
+        k = torch.cat((k_nope, k_rope.unsqueeze(2).expand(-1, -1, self.heads, -1)), -1)
+        q = torch.cat((q_nope, q_rope), -1)
+        return attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.scale, mask)
+
+    def absorbed(self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, mask: Tensor | None) -> Tensor:
+        """The same with the up-projections moved to the query and the output, so that all heads read the latents."""
+        up = self.kv_b_proj.weight.to(latent.dtype).unflatten(0, (self.heads, -1))
+        k_up, v_up = up.split((self.nope, self.value), 1)
+        q = torch.cat((torch.einsum("bshn,hnr->bhsr", q_nope, k_up), q_rope.transpose(1, 2)), -1)
+        k = torch.cat((latent, k_rope), -1).unsqueeze(1).expand(-1, self.heads, -1, -1)
+        v = latent.unsqueeze(1).expand(-1, self.heads, -1, -1)
+        return torch.einsum("bhsr,hvr->bhsv", attention(q, k, v, self.scale, mask), v_up)
+
+    def absorbing_pays(self, queries: int, keys: int) -> bool:
+        """Whether `absorbed` multiplies less than `expanded` for so many queries and keys of a sequence, per head."""
+        up = self.rank * (self.nope + self.value)
+        expanded = keys * up + queries * keys * (self.nope + self.rope + self.value)
+        return queries * up + queries * keys * (2 * self.rank + self.rope) < expanded

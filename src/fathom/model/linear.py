@@ -1,0 +1,34 @@
+"""Linear maps and norms whose FP32 masters are cast to the dtype of their input at use."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fathom.kernels.norm import rms_norm
+
+
+class Linear(nn.Module):
+    """x W^T + b for x (..., in), W (out, in)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    """RMSNorm over the last dimension."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (..., width)."""
+        return rms_norm(x, self.weight, self.eps)
