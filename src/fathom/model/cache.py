@@ -14,7 +14,7 @@ class LayerCache:
         self._latent, self._key, self._length = latent, key, length
 
     def append(self, latent: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Store normed latents (B, S, R) and rotated shared keys (B, S, rope); return all T so far, without gradients."""
+        """Store normed latents (B, S, R) and rotated shared keys (B, S, rope); return all T so far, detached."""
         end = self._length + latent.shape[1]
         self._latent[:, self._length : end] = latent.detach()
         self._key[:, self._length : end] = key.detach()

@@ -72,8 +72,9 @@ class Router(nn.Module):
         ids = choice.scores.detach().topk(K, dim=-1, sorted=False).indices if self.biased else choice.ids
         counted = torch.zeros_like(choice.scores).scatter_(1, ids, 1.0)
         share = counted.unflatten(0, (sequences, -1)).mean(1) * (E / K)
-        normal = choice.scores / choice.scores.sum(-1, keepdim=True)
-        return (share * normal.unflatten(0, (sequences, -1)).mean(1)).sum(-1).mean()
+        mean_score = (choice.scores / choice.scores.sum(-1, keepdim=True)).unflatten(0, (sequences, -1)).mean(1)
+        loss: Tensor = (share * mean_score).sum(-1).mean()
+        return loss
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move with the module, but keep the bias FP32 under `.to(torch.bfloat16)`: its steps of 0.001 would vanish."""
