@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fathom.engine.sampling import Sampler, SamplingParams, log_probabilities, penalised
 from fathom.errors import GenerationError
 
-LOGITS = st.lists(st.floats(-12, 12, width=32), min_size=2, max_size=40).map(torch.tensor)
+LOGITS = st.lists(st.integers(-768, 768), min_size=2, max_size=40).map(lambda values: torch.tensor(values) / 64)
 
 
 @pytest.mark.parametrize(

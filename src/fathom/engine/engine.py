@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fathom.engine.generate import steps, stop_tokens
+from fathom.engine.prompt import encode_text
 from fathom.engine.sampling import SamplingParams
 from fathom.engine.stop import StopScanner
 from fathom.errors import GenerationError
@@ -59,7 +60,7 @@ class Engine:
             return list(prompt)
         if self.tokenizer is None:
             raise GenerationError("The prompt is text and the engine has no tokenizer: give token ids, or a tokenizer.")
-        return [self.tokenizer.bos_token_id, *self.tokenizer.encode(prompt)]
+        return encode_text(self.tokenizer, prompt)
 
 
 class Stream:
@@ -70,6 +71,7 @@ class Stream:
             raise GenerationError("Stop strings need a tokenizer: give the engine one, or use stop_token_ids.")
         self._steps = steps(engine.model, prompt_ids, params)
         self._stop_tokens = stop_tokens(engine.model, params)
+        self._vocabulary = engine.tokenizer.vocab_size if engine.tokenizer else 0
         self._decoder = engine.tokenizer.stream_decoder() if engine.tokenizer else None
         self._scanner = StopScanner(params.stop)
         self._tokens: list[int] = []
@@ -84,15 +86,19 @@ class Stream:
             if token in self._stop_tokens:
                 self._finish = FinishReason.STOP
                 break
-            if self._decoder and (piece := self._show(self._decoder.feed(token))):
+            if self._decoder and (piece := self._show(self._text(token))):
                 yield piece
             if self._scanner.stopped:
                 self._finish = FinishReason.STOP
                 return
-        if self._decoder and (rest := self._show(self._decoder.flush(), last=True)):
+        if self._decoder and (rest := self._show(self._decoder.finish(), last=True)):
             yield rest
         if self._scanner.stopped:
             self._finish = FinishReason.STOP
+
+    def _text(self, token: int) -> str:
+        # A model's vocabulary may be padded beyond its tokenizer's; such a token has no text.
+        return self._decoder.push(token) if self._decoder and token < self._vocabulary else ""
 
     def _show(self, text: str, *, last: bool = False) -> str:
         piece = self._scanner.feed(text)

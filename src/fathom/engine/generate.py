@@ -56,8 +56,8 @@ def check_prompt(model: "Transformer", prompt_ids: Sequence[int]) -> None:
 
 def stop_tokens(model: "Transformer", params: SamplingParams) -> frozenset[int]:
     """Tokens that end a sequence: the ones asked for and, unless ignored, the model's own end of sequence."""
-    own = () if params.ignore_eos or model.config.eos_token_id is None else (model.config.eos_token_id,)
-    return frozenset((*params.stop_token_ids, *own))
+    own = None if params.ignore_eos else model.config.eos_token_id
+    return frozenset((*params.stop_token_ids, *([own] if isinstance(own, int) else own or [])))
 
 
 def room(model: "Transformer", prompt_length: int, params: SamplingParams) -> int:

@@ -1,0 +1,56 @@
+"""Prompts as tokens: plain text to continue, and chats in DeepSeek's format."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fathom.errors import WeightsError
+
+if TYPE_CHECKING:
+    from fathom.corpus.tokenizer import Tokenizer
+
+USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+def encode_text(tokenizer: "Tokenizer", text: str) -> list[int]:
+    """Tokens of a text to continue, after the token that stood before each document in training.
+
+    DeepSeek's own models begin a text with begin-of-sentence (`add_bos_token` in tokenizer_config.json). In a corpus of
+    ours, documents follow each other with only an end-of-sentence between them.
+    """
+    return [tokenizer.bos_id if _begins_with_bos(tokenizer) else tokenizer.eos_id, *tokenizer.encode(text)]
+
+
+def encode_chat(tokenizer: "Tokenizer", messages: Sequence[Message]) -> list[int]:
+    """Tokens of a chat up to where the assistant speaks: begin, system, then user and assistant in turn.
+
+    Contents are read as plain text, so that a reserved token spelled inside a message has no power.
+    """
+    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    tokens = [tokenizer.bos_id, *tokenizer.encode(system)]
+    for message in messages:
+        if message.role == "user":
+            tokens += [tokenizer.reserved_id(USER), *tokenizer.encode(message.content)]
+        elif message.role == "assistant":
+            spoken = message.content.rpartition("</think>")[2]
+            tokens += [tokenizer.reserved_id(ASSISTANT), *tokenizer.encode(spoken), tokenizer.eos_id]
+    return [*tokens, tokenizer.reserved_id(ASSISTANT)]
+
+
+def _begins_with_bos(tokenizer: "Tokenizer") -> bool:
+    path = tokenizer.path.with_name("tokenizer_config.json")
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("add_bos_token", False))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): restore it from where the model came from.") from None
