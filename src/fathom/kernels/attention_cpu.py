@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fathom.kernels import native
+
 BLOCK = 256
 """Queries a block: small enough that a block's scores stay near the cache, large enough for full-speed products."""
 
@@ -20,9 +22,24 @@ def _blocks(S: int, T: int) -> list[tuple[int, int, int]]:
     return [(a, min(a + BLOCK, S), T - S + min(a + BLOCK, S)) for a in range(0, S, BLOCK)]
 
 
-def _causal_bias(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """(rows, columns) of 0 where row i may see column j, -inf elsewhere; the last row sees all."""
-    return torch.full((rows, columns), float("-inf"), dtype=dtype).triu_(columns - rows + 1)
+def _probabilities(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """Causal softmax of scale q k^T: (N, S, C), (N, T, C) -> (N, S, T); the last query sees all keys."""
+    N, S, T = q.shape[0], q.shape[1], k.shape[1]
+    if native.usable(q, k):
+        scores = torch.bmm(q, k.transpose(1, 2))
+        native.call("causal_softmax_forward", q.dtype, scores, N, S, T, T - S, float(scale))
+        return scores
+    bias = torch.full((S, T), float("-inf"), dtype=q.dtype).triu_(T - S + 1)
+    return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale).softmax(-1)
+
+
+def _probabilities_backward(grad: Tensor, probabilities: Tensor, scale: float) -> Tensor:
+    """Gradient of the scaled product q k^T, given that of the probabilities; may reuse the memory of `grad`."""
+    if native.usable(grad, probabilities):
+        N, S, T = grad.shape
+        native.call("causal_softmax_backward", grad.dtype, probabilities, grad, N, S, T, T - S, float(scale))
+        return grad
+    return torch._softmax_backward_data(grad, probabilities, -1, grad.dtype).mul_(scale)
 
 
 class _CausalAttention(torch.autograd.Function):
@@ -31,9 +48,7 @@ class _CausalAttention(torch.autograd.Function):
         out = q.new_empty(q.shape[0], q.shape[1], v.shape[2])
         kept = []
         for a, b, visible in _blocks(q.shape[1], k.shape[1]):
-            bias = _causal_bias(b - a, visible, q.dtype)
-            scores = torch.baddbmm(bias, q[:, a:b], k[:, :visible].transpose(1, 2), alpha=scale)
-            probabilities = scores.softmax(-1)
+            probabilities = _probabilities(q[:, a:b], k[:, :visible], scale)
             kept.append(probabilities)
             out[:, a:b] = torch.bmm(probabilities, v[:, :visible])
         ctx.scale = scale
@@ -51,16 +66,14 @@ class _CausalAttention(torch.autograd.Function):
         grad_v = torch.empty_like(v) if single else torch.zeros_like(v)
         for (a, b, visible), probabilities in zip(blocks, kept, strict=True):
             grad_out = grad[:, a:b]
-            scores = torch.bmm(grad_out, v[:, :visible].transpose(1, 2))
-            scores = torch._softmax_backward_data(scores, probabilities, -1, q.dtype)
-            into = grad_q[:, a:b]
-            torch.baddbmm(into, scores, k[:, :visible], beta=0, alpha=ctx.scale, out=into)
-            accumulate = 0 if single else 1
-            for target, left, right, alpha in (
-                (grad_k[:, :visible], scores, q[:, a:b], ctx.scale),
-                (grad_v[:, :visible], probabilities, grad_out, 1.0),
+            grad_scores = torch.bmm(grad_out, v[:, :visible].transpose(1, 2))
+            grad_scores = _probabilities_backward(grad_scores, probabilities, ctx.scale)
+            grad_q[:, a:b] = torch.bmm(grad_scores, k[:, :visible])
+            for target, left, right in (
+                (grad_k[:, :visible], grad_scores, q[:, a:b]),
+                (grad_v[:, :visible], probabilities, grad_out),
             ):
-                torch.baddbmm(target, left.transpose(1, 2), right, beta=accumulate, alpha=alpha, out=target)
+                torch.baddbmm(target, left.transpose(1, 2), right, beta=0 if single else 1, out=target)
         return grad_q, grad_k, grad_v, None
 
 

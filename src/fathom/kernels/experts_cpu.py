@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fathom.kernels.feed_forward import swiglu_backward, swiglu_forward
+from fathom.kernels.feed_forward import swiglu_forward, weighted_swiglu_backward
 
 ROWS = 32
 
@@ -81,15 +81,12 @@ class _Experts(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, gate_up, down, both = ctx.saved_tensors
         routing: Routing = ctx.routing
-        row_weight = torch.cat((weights.reshape(-1), weights.new_zeros(1))).index_select(0, routing.choice).unsqueeze(1)
-        hidden = swiglu_forward(both)
+        row_weight = torch.cat((weights.reshape(-1), weights.new_zeros(1))).index_select(0, routing.choice)
         grad_rows = grad.contiguous().index_select(0, routing.token)
-        # d(out)/d(hidden) before the gate's weight: its product with `hidden` is the weight's own gradient.
         grad_hidden = grouped_linear(grad_rows, down.transpose(1, 2), routing.bounds)
-        row_grad = torch.linalg.vecdot(grad_hidden, hidden)
+        grad_both, weighted, row_grad = weighted_swiglu_backward(grad_hidden, both, row_weight)
         grad_weights = row_grad.index_select(0, routing.position.reshape(-1)).view_as(weights)
-        grad_down = grouped_gradient(grad_rows, hidden.mul_(row_weight), routing.bounds)
-        grad_both = swiglu_backward(grad_hidden.mul_(row_weight), both)
+        grad_down = grouped_gradient(grad_rows, weighted, routing.bounds)
         grad_gate_up = grouped_gradient(grad_both, x.index_select(0, routing.token), routing.bounds)
         grad_x = gather_sum(routing.position, grouped_linear(grad_both, gate_up.transpose(1, 2), routing.bounds))
         master = ctx.master_dtype

@@ -6,12 +6,33 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fathom.kernels import native
+
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Scale rows of `x` (..., D) to unit root mean square, in at least FP32, then by `weight` (D,); dtype of `x`."""
     wide = x if x.dtype == torch.float64 else x.float()
     normal = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight.to(x.dtype) * normal.to(x.dtype)
+
+
+class _NativeRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x = x.contiguous()
+        out, inverse = torch.empty_like(x), torch.empty(x.shape[:-1])
+        native.call("rms_norm_forward", x.dtype, x, weight, out, inverse, inverse.numel(), x.shape[-1], float(eps))
+        ctx.save_for_backward(x, weight, inverse)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, inverse = ctx.saved_tensors
+        grad, grad_x, grad_weight = grad.contiguous(), torch.empty_like(x), torch.empty_like(weight)
+        sizes = (inverse.numel(), x.shape[-1])
+        native.call("rms_norm_backward", x.dtype, x, weight, inverse, grad, grad_x, grad_weight, *sizes)
+        return grad_x, grad_weight, None
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -38,8 +59,13 @@ class _RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm by the fastest form for dtype and device; see `rms_norm_reference`."""
-    wide_enough = weight.dtype == torch.float64 or (weight.dtype == torch.float32 and x.dtype != torch.float64)
-    if x.device.type == "cpu" and wide_enough:
-        out: Tensor = _RMSNorm.apply(x, weight, eps)
-        return out
-    return rms_norm_reference(x, weight, eps)
+    if x.device.type != "cpu":
+        return rms_norm_reference(x, weight, eps)
+    out: Tensor
+    if weight.dtype == torch.float32 and native.usable(x):
+        out = _NativeRMSNorm.apply(x, weight, eps)
+    elif weight.dtype == torch.float64 or (weight.dtype == torch.float32 and x.dtype != torch.float64):
+        out = _RMSNorm.apply(x, weight, eps)
+    else:
+        out = rms_norm_reference(x, weight, eps)
+    return out

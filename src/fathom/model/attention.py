@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from fathom.config.model import ModelConfig
 from fathom.kernels.attention import attention
+from fathom.kernels.heads import make_heads
 from fathom.kernels.rope import apply_rope
 from fathom.model.cache import LayerCache
 from fathom.model.linear import Linear, RMSNorm
@@ -41,19 +42,31 @@ class LatentAttention(nn.Module):
 
         `mask` (B or 1, 1, S, T) is True where a query may look; without one attention is causal.
         """
-        q_nope, q_rope = self.query(x, rotation)
-        latent, k_rope = self.latent(x, rotation)
-        if cache is not None:
-            latent, k_rope = cache.append(latent, k_rope)
-        absorbs = cache is not None and self.absorbing_pays(x.shape[1], latent.shape[1])
-        attend = self.absorbed if absorbs else self.expanded
-        heads = attend(q_nope, q_rope, latent, k_rope, mask)
+        if cache is None:
+            heads = self.direct(x, rotation, mask)
+        else:
+            q_nope, q_rope = self.query(x, rotation)
+            latent, k_rope = cache.append(*self.latent(x, rotation))
+            absorbs = self.absorbing_pays(x.shape[1], latent.shape[1])
+            heads = (self.absorbed if absorbs else self.expanded)(q_nope, q_rope, latent, k_rope, mask)
         out: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+    def direct(self, x: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+        """Attention within x, as in training, with rotation and layout in one pass: (B, H, S, value)."""
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), -1)
+        kv = self.kv_b_proj(self.kv_a_layernorm(latent)).unflatten(-1, (self.heads, -1))
+        q = self.query_projection(x).unflatten(-1, (self.heads, -1))
+        return attention(*make_heads(q, kv, k_rope, rotation.cos, rotation.sin), self.scale, mask)
+
+    def query_projection(self, x: Tensor) -> Tensor:
+        """Queries of all heads before rotation, (B, S, H (nope + rope)): eq. 6 and 7."""
+        out: Tensor = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
         return out
 
     def query(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Queries without position (B, S, H, nope) and rotated ones (B, S, H, rope): eq. 6 to 9."""
-        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
+        q = self.query_projection(x)
         q_nope, q_rope = q.unflatten(-1, (self.heads, -1)).split((self.nope, self.rope), -1)
         return q_nope, apply_rope(q_rope, rotation.cos, rotation.sin)
 

@@ -1,0 +1,90 @@
+"""Builds and calls `native.cpp`: fused element-wise passes, where the machine has a C++ compiler with OpenMP.
+
+The library is compiled once (about two seconds) into the user's cache and found there afterwards. Without a compiler,
+or with FATHOM_NATIVE=0, every kernel uses its PyTorch form: the same results to rounding, more slowly.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("native.cpp")
+# Sums may be reordered, which vectorising them needs; infinities and NaN keep their meaning.
+FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
+STORAGE = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def cache_folder() -> Path:
+    """Where Fathom keeps what it can make or fetch again: FATHOM_CACHE, or the user's cache folder."""
+    base = os.environ.get("FATHOM_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fathom"
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, built if need be; None where they cannot be built."""
+    compiler = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    if os.environ.get("FATHOM_NATIVE") == "0" or compiler is None:
+        return None
+    key = hashlib.sha256("\0".join((SOURCE.read_text(), *FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
+    built = cache_folder() / "native" / f"kernels-{key}.so"
+    try:
+        if not built.exists():
+            _compile(compiler, built)
+        return ctypes.CDLL(str(built))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compile(compiler: str, target: Path) -> None:
+    """Compile beside the target and rename, so that processes that build at once never see half a library."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        out = Path(folder) / target.name
+        command = [compiler, *FLAGS, str(SOURCE), "-o", str(out)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        out.replace(target)
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the native kernels take these tensors: on the CPU, one storage type between them, library at hand."""
+    first = tensors[0]
+    return (
+        first.dtype in STORAGE
+        and all(tensor.device.type == "cpu" and tensor.dtype == first.dtype for tensor in tensors)
+        and library() is not None
+    )
+
+
+def call(name: str, storage: torch.dtype, *arguments: Tensor | int | float | None) -> None:
+    """Run kernel `name` for this storage type. Tensors must be contiguous and outlive the call."""
+    loaded = library()
+    assert loaded is not None
+    loaded[f"{name}_{STORAGE[storage]}"](*(_pass(argument) for argument in arguments))
+
+
+def _pass(argument: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    return ctypes.c_void_p(None) if argument is None else ctypes.c_int64(argument)
