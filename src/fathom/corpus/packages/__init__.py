@@ -1,0 +1,1 @@
+"""Text carried by public packages: fetched at pinned versions and checksums, read, never installed."""
