@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from fathom.config.model import ModelConfig
 from fathom.kernels.attention import attention
-from fathom.kernels.heads import make_heads
+from fathom.kernels.heads import Heads, make_heads
 from fathom.kernels.rope import apply_rope
 from fathom.model.cache import LayerCache
 from fathom.model.linear import Linear, RMSNorm
 from fathom.model.outputs import Rotation
+from fathom.model.recompute import Runner, run_plainly
 from fathom.model.rope import softmax_scale
 
 # The released code builds these two norms with 1e-6 whatever `rms_norm_eps` says (Moonlight's says 1e-5).
@@ -25,6 +26,7 @@ class LatentAttention(nn.Module):
         self.heads, self.rank = H, config.kv_lora_rank
         self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
         self.scale = softmax_scale(config)
+        self.run: Runner = run_plainly
         self.compresses_query = config.q_lora_rank is not None
         if config.q_lora_rank is None:
             self.q_proj = Linear(D, H * config.qk_head_dim)
@@ -55,18 +57,28 @@ class LatentAttention(nn.Module):
     def direct(self, x: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
         """Attention within x, as in training, with rotation and layout in one pass: (B, H, S, value)."""
         latent, k_rope = self.kv_a_proj_with_mqa(x).split((self.rank, self.rope), -1)
-        kv = self.kv_b_proj(self.kv_a_layernorm(latent)).unflatten(-1, (self.heads, -1))
-        q = self.query_projection(x).unflatten(-1, (self.heads, -1))
-        return attention(*make_heads(q, kv, k_rope, rotation.cos, rotation.sin), self.scale, mask)
+        heads = self.run(self.heads_of, self.compressed(x), self.kv_a_layernorm(latent), k_rope, rotation)
+        return attention(*heads, self.scale, mask)
 
-    def query_projection(self, x: Tensor) -> Tensor:
-        """Queries of all heads before rotation, (B, S, H (nope + rope)): eq. 6 and 7."""
-        out: Tensor = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.compresses_query else self.q_proj(x)
+    def heads_of(self, compressed: Tensor, latent: Tensor, k_rope: Tensor, rotation: Rotation) -> Heads:
+        """Rotated queries and keys and the values of all heads, from what they are compressed to: eq. 2 to 9."""
+        q, kv = self.query_projection(compressed), self.kv_b_proj(latent)
+        by_head = (q.unflatten(-1, (self.heads, -1)), kv.unflatten(-1, (self.heads, -1)))
+        return make_heads(*by_head, k_rope, rotation.cos, rotation.sin)
+
+    def compressed(self, x: Tensor) -> Tensor:
+        """The normed latent of the queries (eq. 6), or x where queries are not compressed."""
+        out: Tensor = self.q_a_layernorm(self.q_a_proj(x)) if self.compresses_query else x
+        return out
+
+    def query_projection(self, compressed: Tensor) -> Tensor:
+        """Queries of all heads before rotation, (B, S, H (nope + rope)): eq. 7."""
+        out: Tensor = self.q_b_proj(compressed) if self.compresses_query else self.q_proj(compressed)
         return out
 
     def query(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """Queries without position (B, S, H, nope) and rotated ones (B, S, H, rope): eq. 6 to 9."""
-        q = self.query_projection(x)
+        q = self.query_projection(self.compressed(x))
         q_nope, q_rope = q.unflatten(-1, (self.heads, -1)).split((self.nope, self.rope), -1)
         return q_nope, apply_rope(q_rope, rotation.cos, rotation.sin)
 

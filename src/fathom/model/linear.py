@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fathom.kernels.norm import rms_norm
+from fathom.model.recompute import Runner, run_plainly
 
 
 class Linear(nn.Module):
@@ -28,7 +29,12 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
+        self.run: Runner = run_plainly
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (..., width)."""
+        return self.run(self.normal, x)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """x normalised."""
         return rms_norm(x, self.weight, self.eps)

@@ -1,6 +1,6 @@
 """The whole network: embedding, layers, final norm, output head, and MTP modules that share embedding and head."""
 
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,8 @@ from fathom.model.experts import MoE
 from fathom.model.linear import Linear, RMSNorm
 from fathom.model.mtp import MTPModule
 from fathom.model.outputs import ModelOutput, Routing, Trunk
+from fathom.model.recompute import Forgetting, Recompute, run_plainly, set_runner
 from fathom.model.rope import RotaryTables
-
-Recompute = Literal["none", "norms_and_up_projections", "layer"]
 
 
 class Backbone(nn.Module):
@@ -39,11 +38,23 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
-        self.recompute: Recompute = "none"
         self.rotary = RotaryTables(config)
         self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        self.recompute = "none"
+
+    @property
+    def recompute(self) -> Recompute:
+        """What the backward pass computes again to save memory; results are the same."""
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, what: Recompute) -> None:
+        self._recompute: Recompute = what
+        self._forgetting = [Forgetting() for _ in self.model.layers] if what == "norms_and_up_projections" else []
+        for i, layer in enumerate(self.model.layers):
+            set_runner(layer, self._forgetting[i].run if self._forgetting else run_plainly)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -118,8 +129,8 @@ class Transformer(nn.Module):
         blocks = cast(list[Block], layers[: self.config.num_hidden_layers])
         caches = cache.layers(S) if cache is not None else [None] * len(blocks)
         state = blocks[0].attention_residual.enter(embedded[:, :S])
-        for block, part in zip(blocks, caches, strict=True):
-            state, routing = self._run(block, state, rotation, mask, part, balance_loss)
+        for i, (block, part) in enumerate(zip(blocks, caches, strict=True)):
+            state, routing = self._run(i, block, state, rotation, mask, part, balance_loss)
             routings += [routing] if routing is not None else []
         hidden = self.model.norm(blocks[-1].feed_forward_residual.leave(state))
         if cache is not None:
@@ -135,17 +146,23 @@ class Transformer(nn.Module):
             before = mtp_hidden[-1] if mtp_hidden else hidden
             length = min(S, embedded.shape[1] - k)
             shorter = None if mask is None else mask[..., :length, :length]
-            after, routing = self._run(
-                module, before[:, :length], embedded[:, k : k + length], rotation.first(length), shorter, balance_loss
-            )
+            inputs = (before[:, :length], embedded[:, k : k + length], rotation.first(length), shorter, balance_loss)
+            after, routing = self._run(len(blocks) + k - 1, module, *inputs)
             mtp_hidden.append(after)
             routings += [routing] if routing is not None else []
         return Trunk(hidden, tuple(mtp_hidden), self._loads(routings, tokens), self._balance(routings, balance_loss))
 
-    def _run(self, layer: nn.Module, *inputs: object) -> tuple[Tensor, Routing | None]:
-        if self.recompute == "layer" and torch.is_grad_enabled():
-            return cast(tuple[Tensor, Routing | None], checkpoint(layer, *inputs, use_reentrant=False))
-        return cast(tuple[Tensor, Routing | None], layer(*inputs))
+    def _run(self, index: int, layer: nn.Module, *inputs: object) -> tuple[Tensor, Routing | None]:
+        """Run layer `index`, keeping for the backward pass what `recompute` says."""
+        made: tuple[Tensor, Routing | None]
+        if self.recompute == "none" or not torch.is_grad_enabled():
+            made = layer(*inputs)
+        elif self.recompute == "layer":
+            made = checkpoint(layer, *inputs, use_reentrant=False)
+        else:
+            with self._forgetting[index].forgetting():
+                made = layer(*inputs)
+        return made
 
     def _loads(self, routings: list[Routing], tokens: Tensor) -> Tensor:
         if not routings:
