@@ -20,7 +20,7 @@ from small import V2, V3, YARN, random_tokens, small_config, small_model
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 FEW = settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -116,6 +116,7 @@ class Transformer(nn.Module):
 
         Every position counts in the loads and in the balance loss, padding too: keep padding out of training batches.
         """
+        self._check_depths(depths, cache, next_tokens)
         S = tokens.shape[1]
         start = cache.length if cache is not None else 0
         if positions is None:
@@ -137,10 +138,6 @@ class Transformer(nn.Module):
             cache.advance(S)
 
         modules = cast(list[MTPModule], layers[self.config.num_hidden_layers :])
-        if depths > len(modules) or (depths and cache is not None):
-            raise UsageError(
-                f"{depths} MTP depths asked for: the model has {len(modules)} modules, and they run without a cache."
-            )
         mtp_hidden: list[Tensor] = []
         for k, module in enumerate(modules[:depths], start=1):
             before = mtp_hidden[-1] if mtp_hidden else hidden
@@ -151,6 +148,13 @@ class Transformer(nn.Module):
             mtp_hidden.append(after)
             routings += [routing] if routing is not None else []
         return Trunk(hidden, tuple(mtp_hidden), self._loads(routings, tokens), self._balance(routings, balance_loss))
+
+    def _check_depths(self, depths: int, cache: LatentCache | None, next_tokens: Tensor | None) -> None:
+        modules = self.config.num_nextn_predict_layers
+        if depths > modules or (depths and cache is not None):
+            raise UsageError(f"{depths} MTP depths asked for: the model has {modules}, and they run without a cache.")
+        if next_tokens is not None and next_tokens.shape[1] < depths:
+            raise UsageError(f"{depths} MTP depths need as many next_tokens; {next_tokens.shape[1]} were given.")
 
     def _run(self, index: int, layer: nn.Module, *inputs: object) -> tuple[Tensor, Routing | None]:
         """Run layer `index`, keeping for the backward pass what `recompute` says."""
