@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fathom.parallel.fsdp import local
+
 
 class ParameterAverage:
     """The running average of named parameters, updated every few steps."""
@@ -22,8 +24,8 @@ class ParameterAverage:
         """Take the parameters into the average, if `steps_done` is a multiple of the interval."""
         if steps_done % self._every:
             return
-        latest = [parameter.detach().to("cpu", non_blocking=False) for parameter in self._parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), latest, 1.0 - self._decay)
+        latest = [local(parameter.detach()).to("cpu") for parameter in self._parameters.values()]
+        torch._foreach_lerp_([local(tensor) for tensor in self.average.values()], latest, 1.0 - self._decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -40,9 +42,9 @@ class ParameterAverage:
         """Begin again from the parameters as they are."""
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                self.average[name].copy_(parameter)
+                local(self.average[name]).copy_(local(parameter))
 
     def _write(self, values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(values[name])
+                local(parameter).copy_(local(values[name]))

@@ -73,11 +73,6 @@ class Optimizer:
             tensors |= {f"{name}.{key}": value for key, value in state.items()}
         return tensors
 
-    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over state as `state_tensors` names it."""
-        for key, mine in self.state_tensors().items():
-            mine.copy_(tensors[key])
-
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, largest: float) -> None:
     """Scale `gradients` down in place so that their joint L2 `norm` is at most `largest`."""

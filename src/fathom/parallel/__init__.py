@@ -1,0 +1,1 @@
+"""One device mesh, and how a model is laid over it."""

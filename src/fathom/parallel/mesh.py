@@ -1,0 +1,89 @@
+"""The processes of a run, and the one mesh they form."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from fathom.config.parallel import ParallelConfig
+from fathom.errors import RecipeError
+
+DATA = "data"
+"""The mesh dimension along which batches are divided and parameters sharded."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    mesh: DeviceMesh | None = None
+    """Named dimensions over all processes; none where there is one process."""
+    checkpoint_group: Any = None
+    """A gloo group of its own, so that a save in the background never meets the training's collectives."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the run's files and speaks to the user."""
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add up `tensor` over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's `value`, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def processes(config: ParallelConfig) -> Iterator[World]:
+    """Join the processes that torchrun started, or be the only one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.data not in (0, size):
+        raise RecipeError(
+            f"parallel.data = {config.data}, and {size} process{'es run' if size > 1 else ' runs'}: start with "
+            f"`torchrun --nproc-per-node {config.data} -m fathom ...`, or set parallel.data = 0."
+        )
+    device = _device(config.device)
+    if size == 1:
+        yield World(device)
+        return
+    joined_here = not dist.is_initialized()
+    if joined_here:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        mesh = init_device_mesh(device.type, (size,), mesh_dim_names=(DATA,))
+        yield World(device, dist.get_rank(), size, mesh, dist.new_group(backend="gloo"))
+    finally:
+        if joined_here:
+            dist.destroy_process_group()
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("parallel.device = 'cuda', and no CUDA device is here: set it to 'auto' or 'cpu'.")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,140 @@
+"""What a run shows of its model: bits per byte of held-out text, samples, and the finished folder."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fathom.config.recipe import Recipe
+from fathom.config.train import TrainConfig
+from fathom.corpus.shards import TokenShards
+from fathom.evaluate.bits_per_byte import bits_per_byte
+from fathom.model.transformer import Transformer
+from fathom.parallel.fsdp import release, whole_tensor
+from fathom.parallel.mesh import World
+from fathom.train.balance import max_violation
+from fathom.train.observer import Evaluation, Sample
+from fathom.train.prepare import DTYPES, Text
+from fathom.train.state import persistent_tensors
+
+
+def judge(
+    model: Transformer, text: Text, world: World, train: TrainConfig, step: int, *, complete: bool
+) -> list[Evaluation]:
+    """Bits per byte of each held-out group: of all of it with half a context before each token, or of a quick part."""
+    model.eval()
+    evaluations = []
+    for group, shards in text.validation.items():
+        part = complete or len(shards) - 1 <= train.evaluate_tokens
+        tokens = shards if part else _Beginning(shards, train.evaluate_tokens + 1)
+        result = bits_per_byte(
+            model,
+            tokens,
+            shards.text_bytes if part else len(text.tokenizer.decode_bytes(tokens[1 : len(tokens)].tolist())),
+            world,
+            context=train.sequence_length,
+            stride=max(train.sequence_length // 2, 1) if complete else train.sequence_length,
+            batch_sequences=train.micro_batch_sequences,
+        )
+        vio = max_violation(result.loads)
+        evaluations.append(
+            Evaluation(
+                step=step,
+                group=group,
+                bits_per_byte=result.value,
+                nats_per_token=result.nats_per_token,
+                tokens=result.tokens,
+                text_bytes=result.text_bytes,
+                context=result.context,
+                stride=result.stride,
+                complete=part,
+                max_vio=vio.mean().item() if vio.numel() else 0.0,
+            )
+        )
+    release(model)
+    model.train()
+    return evaluations
+
+
+class _Beginning:
+    """The first tokens of some shards."""
+
+    def __init__(self, shards: TokenShards, length: int) -> None:
+        self._shards, self._length = shards, min(length, len(shards))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: slice) -> NDArray[np.int64]:
+        start, stop, _ = place.indices(self._length)
+        return self._shards[start:stop]
+
+
+def write_samples(model: Transformer, text: Text, world: World, train: TrainConfig, step: int) -> list[Sample]:
+    """A continuation of each of the recipe's prompts. Runs of several processes write none: decoding has one
+    process."""
+    if world.size > 1:
+        return []
+    from fathom.engine.generate import generate
+    from fathom.engine.sampling import SamplingParams
+
+    params = SamplingParams(max_tokens=train.samples.tokens, temperature=train.samples.temperature, seed=step)
+    tokenizer = text.tokenizer
+    model.eval()
+    samples = []
+    for prompt in train.samples.prompts:
+        # Documents in the corpus begin after an end-of-sentence token.
+        ids = list(generate(model, [tokenizer.eos_id, *tokenizer.encode(prompt)], params))
+        samples.append(Sample(step, prompt, tokenizer.decode(ids)))
+    model.train()
+    return samples
+
+
+def export(
+    model: Transformer, recipe: Recipe, text: Text, world: World, folder: Path, evaluations: list[Evaluation]
+) -> None:
+    """Write the finished Hugging Face folder, in the dtype the model computes in; routers' biases stay FP32."""
+    from fathom.weights.folder import save
+
+    # Gathering is a matter for every process; writing for one.
+    state: dict[str, Tensor] = {name: whole_tensor(tensor) for name, tensor in persistent_tensors(model).items()}
+    if world.is_main:
+        plain = model if world.size == 1 else _on_meta(recipe)
+        save(plain, folder, text.folder, _card(recipe, text, evaluations), DTYPES[recipe.train.precision], state)
+    world.barrier()
+
+
+def _on_meta(recipe: Recipe) -> Transformer:
+    with torch.device("meta"):
+        return Transformer(recipe.model)
+
+
+def _card(recipe: Recipe, text: Text, evaluations: list[Evaluation]) -> str:
+    """The model card: what it is, what it was trained on, what it scores."""
+    rows = [f"| {e.group} | {e.bits_per_byte:.4f} | {e.text_bytes:,} |" for e in evaluations]
+    licences = sorted({f"{source.title}: {source.licence}" for source in text.manifest.sources})
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: text-generation",
+            "---",
+            "",
+            f"# {recipe.about or 'A model trained with Fathom'}",
+            "",
+            f"A {recipe.model.model_type} language model of {recipe.model.num_hidden_layers} layers and width "
+            f"{recipe.model.hidden_size}, trained from random weights. It completes text; it was not tuned to follow "
+            "instructions, and what it writes may be false or offensive.",
+            "",
+            "| held-out text | bits per byte | bytes |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "Trained on:",
+            "",
+            *(f"- {licence}" for licence in licences),
+            "",
+        ]
+    )

@@ -1,0 +1,108 @@
+"""What stands before the first step: the text, checked against the recipe, and the model, laid over the processes."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from fathom.config.recipe import Recipe
+from fathom.config.train import TrainConfig
+from fathom.corpus.batches import TrainingBatches
+from fathom.corpus.manifest import Manifest
+from fathom.corpus.shards import TokenShards
+from fathom.corpus.tokenizer import Tokenizer
+from fathom.errors import RecipeError
+from fathom.model.transformer import Transformer
+from fathom.parallel.fsdp import shard
+from fathom.parallel.mesh import World
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus as training sees it."""
+
+    folder: Path
+    manifest: Manifest
+    batches: TrainingBatches
+    validation: dict[str, TokenShards]
+    """Held-out shards by group."""
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The corpus's tokenizer."""
+        return Tokenizer(self.folder)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Mean size of a training token."""
+        entry = self.manifest.split("train")
+        return entry.text_bytes / entry.tokens
+
+    @property
+    def digest(self) -> str:
+        """A hash that two corpora share only if they hold the same training tokens and tokenizer."""
+        entries = [*self.manifest.split("train").files, *self.manifest.tokenizer]
+        return hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+
+
+def open_text(recipe: Recipe, folder: Path) -> Text:
+    """Open the corpus in `folder` and refuse one that the recipe's model cannot be trained on."""
+    manifest = Manifest.load(folder)
+    model = recipe.model
+    if manifest.vocab_size > model.vocab_size:
+        raise RecipeError(
+            f"model.vocab_size = {model.vocab_size}, and the tokenizer of {folder} has {manifest.vocab_size} tokens: "
+            "set model.vocab_size to at least that, or build the corpus anew with a smaller vocabulary."
+        )
+    ends = model.eos_token_id if isinstance(model.eos_token_id, list) else [model.eos_token_id]
+    if manifest.eos_id not in ends:
+        raise RecipeError(
+            f"model.eos_token_id = {model.eos_token_id}, and documents in {folder} end with token {manifest.eos_id}: "
+            f"set model.eos_token_id = {manifest.eos_id}, or the model will never learn where to stop."
+        )
+    train = recipe.train
+    shards = TokenShards(folder, "train")
+    batches = TrainingBatches(shards, train.sequence_length, model.num_nextn_predict_layers, train.seed)
+    held_out = {group: TokenShards(folder, f"validation-{group}") for group in manifest.validation_groups}
+    return Text(folder, manifest, batches, {group: part for group, part in held_out.items() if len(part) > 1})
+
+
+def check_sizes(recipe: Recipe, world: World) -> None:
+    """Refuse sizes that do not fit each other or the number of processes."""
+    train = recipe.train
+    if train.sequence_length > recipe.model.max_position_embeddings:
+        raise RecipeError(
+            f"train.sequence_length = {train.sequence_length} exceeds model.max_position_embeddings = "
+            f"{recipe.model.max_position_embeddings}: shorten the one or raise the other."
+        )
+    for field, size in _batch_sizes(train).items():
+        if size % world.size:
+            raise RecipeError(
+                f"train.{field} = {size} does not divide among {world.size} processes: make it a multiple of that."
+            )
+
+
+def _batch_sizes(train: TrainConfig) -> dict[str, int]:
+    sizes = {"batch_sequences": train.batch_sequences}
+    if train.batch_ramp.steps:
+        sizes["batch_ramp.start_sequences"] = train.batch_ramp.start_sequences
+        sizes["batch_ramp.increment"] = train.batch_ramp.increment
+    return sizes
+
+
+def build_model(recipe: Recipe, world: World) -> Transformer:
+    """The recipe's model with its first weights, on its device and cut over the processes.
+
+    Weights are drawn on the CPU from the recipe's seed, so that they do not depend on device or number of processes.
+    """
+    model = Transformer(recipe.model)
+    model.init_weights(torch.Generator().manual_seed(recipe.train.seed))
+    model.to(world.device)
+    model.compute_dtype = DTYPES[recipe.train.precision]
+    model.recompute = recipe.train.recompute
+    shard(model, world, reshard_after_forward=recipe.parallel.reshard_after_forward)
+    return model.train()
