@@ -9,6 +9,7 @@ from fathom.model.router import Router
 from fathom.model.transformer import Transformer
 
 V3: dict[str, Any] = {
+    "model_type": "deepseek_v3",
     "vocab_size": 61,
     "hidden_size": 24,
     "intermediate_size": 40,

@@ -151,7 +151,8 @@ class ModelConfig(Section):
         if model_type not in DEFAULTS:
             known = " and ".join(DEFAULTS)
             raise RecipeError(f"{where}: model_type is {model_type!r}; Fathom reads {known}.")
-        values = DEFAULTS[model_type] | {key: value for key, value in values.items() if value is not None}
+        given = {key: value for key, value in values.items() if value is not None or key in NULLABLE}
+        values = DEFAULTS[model_type] | given
         for alias, name in ALIASES.items():
             if alias in values:
                 values[name] = values.pop(alias)
@@ -182,11 +183,33 @@ class ModelConfig(Section):
 
 ARCHITECTURES = {"deepseek_v3": "DeepseekV3ForCausalLM", "deepseek_v2": "DeepseekV2ForCausalLM"}
 
-# What a config.json may leave out, by family. transformers drops `topk_method` and `scoring_func` of V3 on saving.
+# What a config.json may leave out, by family; as in transformers, whose saved files drop `topk_method` of V3.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "deepseek_v3": {"topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True},
-    "deepseek_v2": {"topk_method": "greedy", "scoring_func": "softmax", "norm_topk_prob": False},
+    "deepseek_v3": {
+        "topk_method": "noaux_tc",
+        "scoring_func": "sigmoid",
+        "norm_topk_prob": True,
+        "n_group": 8,
+        "topk_group": 4,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 3,
+        "routed_scaling_factor": 2.5,
+        "q_lora_rank": 1536,
+        "initializer_range": 0.02,
+    },
+    "deepseek_v2": {
+        "topk_method": "greedy",
+        "scoring_func": "softmax",
+        "norm_topk_prob": False,
+        "n_shared_experts": 2,
+        "q_lora_rank": 1536,
+        "initializer_range": 0.02,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
 }
+# Where null says something; anywhere else it stands for a key that is not there.
+NULLABLE = {"q_lora_rank", "rope_scaling", "bos_token_id", "eos_token_id"}
 # Other names of the same thing in transformers 5.
 ALIASES = {
     "num_mtp_layers": "num_nextn_predict_layers",
