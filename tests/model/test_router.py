@@ -97,7 +97,7 @@ def balance_loss_written_out(made: Router, x: Tensor, sequences: int) -> float:
     E, K = made.config.n_routed_experts, made.config.num_experts_per_tok
     total = 0.0
     for sequence in x.chunk(sequences):
-        scores = [torch.sigmoid(made.weight @ token) for token in sequence]
+        scores = [torch.sigmoid(made.weight.detach() @ token) for token in sequence]
         T = len(scores)
         for i in range(E):
             f = E / (K * T) * sum(i in s.topk(K).indices.tolist() for s in scores)

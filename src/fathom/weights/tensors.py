@@ -60,8 +60,9 @@ def _files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.exists():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, AttributeError) as error:
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = sorted({str(shard) for shard in weight_map.values()})
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{index}: not a readable index of safetensors ({error!r}).") from None
         outside = [shard for shard in shards if Path(shard).name != shard]
         if outside:

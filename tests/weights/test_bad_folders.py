@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fathom.config.model import ModelConfig
+from fathom.errors import RecipeError, WeightsError
+from fathom.weights.folder import load, save
+from small import V3, random_tokens, small_config, small_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save(small_model(), tmp_path / "model")
+
+
+def change(folder: Path, **tensors: torch.Tensor | None) -> None:
+    """Replace, add or (None) remove stored tensors; dots in their names are written as double underscores."""
+    path = folder / "model.safetensors"
+    stored: dict[str, Any] = load_file(path) | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    save_file({name: tensor for name, tensor in stored.items() if tensor is not None}, path, {"format": "pt"})
+
+
+def rewrite_config(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_listed_together(folder: Path) -> None:
+    change(folder, model__norm__weight=None, model__nonsense__weight=torch.zeros(2), lm_head__weight=torch.zeros(3, 24))
+    with pytest.raises(WeightsError) as error:
+        load(folder)
+    for words in (
+        "missing model.norm.weight",
+        "unexpected model.nonsense.weight",
+        "lm_head.weight is [3, 24] where config.json asks for [61, 24]",
+    ):
+        assert words in str(error.value)
+
+
+def test_a_long_list_of_problems_is_cut(folder: Path) -> None:
+    rewrite_config(folder, n_routed_experts=16)
+    with pytest.raises(WeightsError, match=r"and \d+ more\.$"):
+        load(folder)
+
+
+def test_a_truncated_file_is_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"model\.safetensors: truncated or damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize("contents", [b"", b"\x00\xff" * 64], ids=["empty", "noise"])
+def test_a_file_without_sense_is_named(folder: Path, contents: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(contents)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: truncated or damaged"):
+        load(folder)
+
+
+def test_missing_shards_are_named(tmp_path: Path) -> None:
+    folder = save(small_model(), tmp_path / "model", shard_bytes=20_000)
+    (folder / sorted(path.name for path in folder.glob("*.safetensors"))[1]).unlink()
+    with pytest.raises(WeightsError, match=r"1 of \d+ weight files are missing: model-00002-of-"):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": "../b.safetensors"}}'])
+def test_a_damaged_index_is_named(folder: Path, text: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"index\.json: "):
+        load(folder)
+
+
+def test_pickles_are_refused_unopened(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"would run a program")
+    with pytest.raises(WeightsError, match=r"pickled weights only \(pytorch_model\.bin\).*safetensors"):
+        load(folder)
+
+
+def test_a_folder_without_weights_or_configuration_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="holds no weights"):
+        load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"holds no config\.json"):
+        load(folder)
+    with pytest.raises(WeightsError, match="there is no such folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_another_family_is_refused(folder: Path) -> None:
+    rewrite_config(folder, model_type="llama")
+    with pytest.raises(RecipeError, match="model_type is 'llama'"):
+        load(folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_is_refused(folder: Path) -> None:
+    vocabulary = {"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 61, "content": "<new>"}]}
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(WeightsError, match="ids up to 61, and the model has 61 rows"):
+        load(folder)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"tokenizer\.json: not a readable tokenizer"):
+        load(folder)
+
+
+def test_nan_is_found_when_asked_for(folder: Path) -> None:
+    change(folder, model__norm__weight=torch.full((24,), float("nan")))
+    load(folder)
+    with pytest.raises(WeightsError, match=r"1 tensors hold NaN or infinity: model\.norm\.weight"):
+        load(folder, check_finite=True)
+
+
+def test_half_of_an_mtp_module_is_not_enough_but_none_is_no_module(folder: Path) -> None:
+    change(folder, model__layers__3__eh_proj__weight=None)
+    with pytest.raises(WeightsError, match=r"missing model\.layers\.3\.eh_proj\.weight"):
+        load(folder)
+    mtp = [name for name in load_file(folder / "model.safetensors") if name.startswith("model.layers.3.")]
+    change(folder, **{name.replace(".", "__"): None for name in mtp})
+    assert load(folder).config.num_nextn_predict_layers == 0
+
+
+def test_saving_never_deletes_what_is_no_part_of_a_model(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(WeightsError, match=r"holds notes\.txt, which is no part of a model"):
+        save(small_model(), folder)
+    with pytest.raises(WeightsError, match="is a file"):
+        save(small_model(), folder / "notes.txt")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def as_fp8(folder: Path, block: int) -> dict[str, torch.Tensor]:
+    """Store every matrix of the folder's attention in FP8 blocks; returns what they should be read as."""
+    stored = load_file(folder / "model.safetensors")
+    expected, quantised = {}, {}
+    for name, tensor in stored.items():
+        if "self_attn" not in name or tensor.dim() != 2:
+            quantised[name] = tensor
+            continue
+        rows, columns = (-(-size // block) for size in tensor.shape)
+        scale, values = torch.zeros(rows, columns), torch.zeros_like(tensor)
+        for i in range(rows):
+            for j in range(columns):
+                part = (slice(i * block, (i + 1) * block), slice(j * block, (j + 1) * block))
+                scale[i, j] = tensor[part].abs().max() / 448
+                values[part] = tensor[part] / scale[i, j]
+        quantised[name], quantised[f"{name}_scale_inv"] = values.to(torch.float8_e4m3fn), scale
+        expected[name] = torch.empty_like(tensor)
+        for i in range(rows):
+            for j in range(columns):
+                part = (slice(i * block, (i + 1) * block), slice(j * block, (j + 1) * block))
+                expected[name][part] = quantised[name].float()[part] * scale[i, j]
+    save_file(quantised, folder / "model.safetensors", {"format": "pt"})
+    settings = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [block, block]}
+    rewrite_config(folder, quantization_config=settings)
+    return expected
+
+
+def test_fp8_blocks_are_read_as_values_times_their_scale(folder: Path, tmp_path: Path) -> None:
+    expected = as_fp8(folder, block=16)
+    loaded = load(folder, dtype=torch.float32)
+    for name, tensor in expected.items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert load(folder).compute_dtype == torch.bfloat16
+    save(loaded, tmp_path / "again")
+    assert "quantization_config" not in ModelConfig.from_hf(tmp_path / "again").extra
+
+
+def test_other_quantisation_and_fp8_without_scales_are_refused(folder: Path) -> None:
+    as_fp8(folder, block=16)
+    change(folder, model__layers__0__self_attn__o_proj__weight_scale_inv=None)
+    with pytest.raises(WeightsError, match=r"o_proj\.weight is FP8 and cannot be read"):
+        load(folder)
+    rewrite_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(WeightsError, match="quantised by 'gptq'"):
+        load(folder)
+
+
+def test_a_tied_folder_may_repeat_its_head(tmp_path: Path) -> None:
+    model = small_model(small_config(V3, tie_word_embeddings=True))
+    folder = save(model, tmp_path / "model")
+    change(folder, lm_head__weight=model.head_weight.detach().clone())
+    tokens = random_tokens(model)
+    assert torch.equal(load(folder)(tokens).logits, model(tokens).logits)
