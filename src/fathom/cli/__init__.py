@@ -1,0 +1,1 @@
+"""Every command of `fathom`, thin: parse, call, show."""

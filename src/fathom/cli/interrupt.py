@@ -1,0 +1,46 @@
+"""Ctrl-C during a run: once stops it after the step at hand, with its state saved; twice leaves at once."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from fathom.cli.console import say
+
+Stop = Callable[[], bool]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Whether, and by which signal, the run was asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell expects of a program that a signal ended."""
+        return 128 + (self.signal or signal.SIGINT)
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Take signals as a wish to stop, until the block ends."""
+    interruption = Interruption()
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if interruption.signal is not None:
+            raise KeyboardInterrupt
+        interruption.signal = number
+        say("\nStopping after this step and saving the state. Once more leaves at once, back to the last checkpoint.")
+
+    before = {number: signal.signal(number, take) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

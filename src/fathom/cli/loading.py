@@ -1,0 +1,29 @@
+"""A model folder made ready to speak."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fathom.engine.engine import Engine
+
+
+def load_engine(folder: Path) -> "Engine":
+    """Load a model and its tokenizer."""
+    from fathom.corpus.tokenizer import Tokenizer
+    from fathom.engine.engine import Engine
+    from fathom.weights.folder import load
+
+    tokenizer = Tokenizer(folder)
+    return Engine(load(folder), tokenizer)
+
+
+def is_chat_model(folder: Path) -> bool:
+    """Whether a model takes turns: it has a chat template, and is not what a pre-training run has just left."""
+    try:
+        configuration = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    trained_here = (folder.parent / "recipe.toml").is_file()
+    has_template = bool(configuration.get("chat_template")) or (folder / "chat_template.jinja").is_file()
+    return has_template and not trained_here

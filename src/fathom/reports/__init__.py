@@ -1,0 +1,1 @@
+"""A run folder, told as one self-contained page."""
