@@ -1,7 +1,7 @@
 """What text a corpus is made of, and how it becomes tokens."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ Group = Literal["english", "chinese", "code", "other"]
 """The language groups that are counted and held out apart. Text in the Latin alphabet counts as "english"."""
 
 SMALLEST_VOCABULARY = 512
+DEEPSEEK_VOCABULARY = 129_280
+"""Rows of DeepSeek-V3's embedding; its tokenizer uses the first 128,815."""
 
 
 class PackagesSource(Section):
@@ -83,8 +85,9 @@ class CorpusConfig(Section):
     """ "train" learns a byte-level BPE from the training text; "deepseek-v3" takes DeepSeek's own; otherwise a folder
     with a tokenizer.json."""
     vocab_size: int = Field(default=8192, ge=SMALLEST_VOCABULARY)
-    """Tokens in a trained vocabulary, the reserved ones included. Tokens are stored in 16 bits up to 65,536."""
-    tokenizer_sample_bytes: int = Field(default=48_000_000, gt=0)
+    """Tokens in a trained vocabulary, the reserved ones included (129,280 where the tokenizer is "deepseek-v3"). Tokens
+    are stored in 16 bits up to 65,536."""
+    tokenizer_sample_bytes: int = Field(default=16_000_000, gt=0)
     """At most so much training text, spread evenly over the documents, is read to train the tokenizer."""
     fim_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of the training documents rearranged as prefix, suffix, middle (DeepSeek-V3 section 4.1: 0.1)."""
@@ -104,6 +107,15 @@ class CorpusConfig(Section):
     """A shard is closed at the end of the document that reaches this length."""
     seed: int = Field(default=0, ge=0)
     """Order of the documents, and which of them are rearranged and where."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vocabulary_of_deepseek(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("tokenizer") == "deepseek-v3":
+            if values.get("vocab_size", DEEPSEEK_VOCABULARY) != DEEPSEEK_VOCABULARY:
+                raise ValueError(f"vocab_size is {DEEPSEEK_VOCABULARY} with DeepSeek's tokenizer: leave it out")
+            return {**values, "vocab_size": DEEPSEEK_VOCABULARY}
+        return values
 
     @model_validator(mode="after")
     def _has_sources(self) -> "CorpusConfig":

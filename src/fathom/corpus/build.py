@@ -253,7 +253,7 @@ def _publish(manifest: Manifest, stages: list[Stage], folder: Path) -> None:
         sync_folder(folder)
         (new / NAME).replace(folder / NAME)
         sync_folder(folder)
-        new.rmdir()
+        shutil.rmtree(new)  # not empty where a file was in place already: renaming a file to itself does nothing
 
 
 def _link(source: Path, target: Path) -> None:

@@ -21,8 +21,8 @@ def clean(text: str) -> str:
 
     Compatibility forms (NFKC) are kept apart on purpose: Chinese punctuation is of full width.
     """
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = MANY_BLANK_LINES.sub("\n\n\n", TRAILING_SPACE.sub("", INVISIBLE.sub("", text)))
+    text = INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = MANY_BLANK_LINES.sub("\n\n\n", TRAILING_SPACE.sub("", unicodedata.normalize("NFC", text)))
     text = text.strip("\n").rstrip()
     return f"{text}\n" if text else ""
 

@@ -86,13 +86,13 @@ class Tokenizer:
             raise UsageError("text with a lone surrogate is not Unicode text: mend its decoding first.") from None
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, without hidden tokens; bytes that are no UTF-8 become U+FFFD."""
+        """The text of `ids`, without hidden tokens and unused ids; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes of `ids`, without hidden tokens."""
         table = self._bytes_of_token
-        return b"".join(table[token] for token in ids)
+        return b"".join(table[token] for token in ids if token < len(table))
 
     def stream_decoder(self) -> "StreamDecoder":
         """A decoder for tokens that arrive one by one."""
@@ -121,7 +121,8 @@ class StreamDecoder:
 
     def push(self, token: int) -> str:
         """The text that `token` completes, often empty inside a Chinese character or an emoji."""
-        return self._decoder.decode(self._bytes_of_token[token])
+        known = token < len(self._bytes_of_token)
+        return self._decoder.decode(self._bytes_of_token[token]) if known else ""
 
     def finish(self) -> str:
         """What remains when no token follows: nothing, or U+FFFD for an incomplete character."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fathom.corpus.packages.archives import member
 from fathom.corpus.packages.package import Package, SourceUnavailableError, Texts
+from fathom.corpus.packages.prose import unwrapped
 from fathom.corpus.packages.shakespeare import without_gutenberg_frame
 
 CHARACTER_VECTOR, STRING, FLAGS = 16, 9, 0xFF
@@ -51,13 +52,14 @@ def read_austen(path: Path) -> Texts:
     """A novel each, from vectors with one string a printed line."""
     for number, serialised in enumerate(lazy_load_objects(member(path, AUSTEN.members[0]))):
         lines = character_vector(serialised)
-        yield (lines[0].strip().title() if lines else f"novel {number}"), "\n".join(lines)
+        yield (lines[0].strip().title() if lines else f"novel {number}"), unwrapped("\n".join(lines))
 
 
 def read_moby_dick(path: Path) -> Texts:
     """The whole book, one string."""
     for serialised in lazy_load_objects(member(path, MOBY_DICK.members[0])):
-        yield "Moby-Dick", without_gutenberg_frame("\n".join(character_vector(serialised)))
+        text = without_gutenberg_frame("\n".join(character_vector(serialised)))
+        yield "Moby-Dick", unwrapped(text.replace("\r\n", "\n"))
 
 
 AUSTEN = Package(
