@@ -25,7 +25,9 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         main, more = config.num_hidden_layers, config.num_nextn_predict_layers
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Without the initial draw of nn.Embedding, which takes a second on the meta device.
+        unset = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(unset, freeze=False)
         blocks: list[nn.Module] = [Block(config, i) for i in range(main)]
         self.layers = nn.ModuleList(blocks + [MTPModule(config, main + k) for k in range(more)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
