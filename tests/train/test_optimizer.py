@@ -86,6 +86,7 @@ def network() -> dict[str, nn.Parameter]:
         "model.embed_tokens.weight": parameter(10, 4),
         "model.layers.0.mlp.gate.weight": parameter(3, 4, seed=1),
         "model.layers.0.mlp.experts.gate_up_proj": parameter(3, 8, 4, seed=2),
+        "model.layers.0.self_attn.o_proj.weight": parameter(4, 6, seed=5),
         "model.norm.weight": parameter(4, seed=3),
         "lm_head.weight": parameter(10, 4, seed=4),
     }
@@ -122,7 +123,14 @@ def test_each_role_has_its_own_rate() -> None:
     before = {name: weight.detach().clone() for name, weight in parameters.items()}
     Optimizer(OptimizerConfig(kind="muon", **still), parameters.items(), fp32=True).step(1.0)
     moved = [name for name in parameters if not torch.equal(parameters[name], before[name])]
-    assert moved == ["model.layers.0.mlp.experts.gate_up_proj"]
+    assert moved == ["model.layers.0.mlp.experts.gate_up_proj", "model.layers.0.self_attn.o_proj.weight"]
+
+
+def test_experts_can_be_left_to_adamw() -> None:
+    config = OptimizerConfig(kind="muon", muon_experts=False)
+    states = Optimizer(config, network().items(), fp32=True).state_tensors()
+    momenta = [name for name in states if name.endswith(".momentum")]
+    assert momenta == ["model.layers.0.self_attn.o_proj.weight.momentum"]
 
 
 def test_a_large_gradient_is_scaled_to_the_limit_and_a_small_one_left() -> None:

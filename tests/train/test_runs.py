@@ -108,12 +108,12 @@ def kill_at_step(corpus: Path, folder: Path, step: int, *overrides: str) -> None
     process.wait()
 
 
-LONG = ("train.steps=90", "train.checkpoint_every=8")
+LONG = ("train.steps=40", "train.checkpoint_every=8")
 
 
 def test_a_killed_run_goes_on_to_the_very_same_losses(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "whole", *LONG)
-    kill_at_step(corpus, tmp_path / "killed", 30, *LONG)
+    kill_at_step(corpus, tmp_path / "killed", 19, *LONG)
     run(corpus, tmp_path / "killed", *LONG)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert same_model(tmp_path / "killed", tmp_path / "whole")
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_very_same_losses(corpus: Path, tmp_path: Pa
 def test_a_run_killed_again_and_again_goes_on_to_the_very_same_losses(corpus: Path, tmp_path: Path) -> None:
     chosen = (*LONG, "train.optimizer.kind=muon", "train.evaluate_every=10", "train.precision=bf16")
     run(corpus, tmp_path / "whole", *chosen)
-    for step in (1, 5, 21, 40, 41, 66, 89):
+    for step in (1, 5, 15, 16, 17, 33, 39):
         kill_at_step(corpus, tmp_path / "killed", step, *chosen)
     run(corpus, tmp_path / "killed", *chosen)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
@@ -197,10 +197,12 @@ def test_two_runs_never_share_a_folder(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_wall_clock_run_fixes_its_steps_for_good(corpus: Path, tmp_path: Path) -> None:
-    budget = ("train.minutes=0.05", "train.measure_share=0.2")
-    first, _ = run(corpus, tmp_path, *budget, stop_after=60)
-    fixed = json.loads((tmp_path / "length.json").read_text())["steps"]
-    second, watcher = run(corpus, tmp_path, *budget)
+    budget = tiny_recipe("train.minutes=0.05", "train.measure_share=0.2")
+    length = tmp_path / "length.json"
+    first = train(budget, tmp_path, corpus=corpus, stop=length.exists)
+    fixed = json.loads(length.read_text())["steps"]
+    watcher = Watcher()
+    second = train(budget, tmp_path, corpus=corpus, observer=watcher)
     assert not first.finished
     assert second.steps == fixed == len(losses(tmp_path))
     assert {metrics.steps for metrics in watcher.steps} == {fixed}

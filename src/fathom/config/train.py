@@ -56,6 +56,9 @@ class OptimizerConfig(Section):
     muon_scale: Literal["rms", "spectral"] = "rms"
     """How an orthogonal update of R rows and C columns is scaled. `rms`: 0.2 sqrt(max(R, C)), which gives it AdamW's
     usual size, so that both share one rate (Moonlight). `spectral`: sqrt(max(1, R / C)) (Jordan)."""
+    muon_experts: bool = True
+    """Whether Muon updates the expert stacks too, as in Moonlight; off, AdamW does. Orthogonalising a matrix costs as
+    much as training 3 to 5 times its smaller side in tokens on it, so it is dear where a step gives an expert fewer."""
     newton_schulz_steps: int = Field(default=5, ge=1)
     """Iterations of Muon's orthogonalisation. Jordan: 5."""
     gradient_clip: float = Field(default=1.0, gt=0)

@@ -1,6 +1,5 @@
 """The training run, from a recipe to a Hugging Face folder; killed at any moment, it goes on to the same losses."""
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import torch
 
 from fathom.config.recipe import Recipe, differing_fields
 from fathom.errors import CheckpointError, TrainingError
-from fathom.model.count import count
+from fathom.kernels.memory import keep_freed_memory
 from fathom.parallel.mesh import World, processes
 from fathom.train import schedule
 from fathom.train.checkpoint import Checkpoint, CheckpointStore
@@ -20,8 +19,8 @@ from fathom.train.finish import export, judge, write_samples
 from fathom.train.guard import Batch, Verdict, first_after
 from fathom.train.length import known_length, measured_length
 from fathom.train.log import RunLog, TensorBoardLog
-from fathom.train.memory import memory_bytes
-from fathom.train.observer import Everyone, Observer, RunPlan, Silent, StepMetrics
+from fathom.train.meter import Meter
+from fathom.train.observer import Everyone, Observer, Silent
 from fathom.train.peak import matmul_peak
 from fathom.train.prepare import DTYPES, Text, build_model, check_sizes, open_text
 from fathom.train.run import RunFolder, claimed, read_json, write_json
@@ -69,6 +68,8 @@ def train(
     with ExitStack() as stack:
         world = stack.enter_context(processes(recipe.parallel))
         check_sizes(recipe, world)
+        if world.device.type == "cpu":
+            keep_freed_memory()
         text = open_text(recipe, corpus or folder.folder / "corpus")
         if world.is_main:
             stack.enter_context(claimed(folder.folder))
@@ -90,9 +91,8 @@ class _Run:
         self._incidents: list[dict[str, Any]] = world.from_main(read_json(folder.incidents, []))
         fixed = world.from_main(read_json(folder.length, {}))
         self._steps = known_length(recipe.train) or fixed.get("steps")
-        self._count = count(recipe.model, context=recipe.train.sequence_length)
-        self._peak = 0.0
         self._state: TrainingState
+        self._meter: Meter
 
     def to_the_end(self) -> TrainResult:
         """Train until the last step or until asked to stop."""
@@ -148,7 +148,8 @@ class _Run:
     def _announce(self, resumed: bool) -> None:
         step = self._counters.step
         self._elapsed_before = self._counters.elapsed
-        self._peak = matmul_peak(DTYPES[self._train.precision], self._world.device) * self._world.size
+        peak = matmul_peak(DTYPES[self._train.precision], self._world.device) * self._world.size
+        self._meter = Meter(self._recipe, self._text, self._world, peak)
         if not self._world.is_main:
             return
         self._folder.describe(self._recipe, self._text.folder)
@@ -157,24 +158,7 @@ class _Run:
         if self._train.tensorboard:
             observers.append(TensorBoardLog(self._folder, step))
         self._observer = Everyone(observers)
-        self._observer.on_start(
-            RunPlan(
-                run=str(self._folder.folder),
-                steps=self._steps,
-                first_step=step,
-                minutes=self._train.minutes,
-                sequence_length=self._train.sequence_length,
-                batch_sequences=self._train.batch_sequences,
-                total_parameters=self._count.total,
-                active_parameters=self._count.active,
-                training_flop_per_token=self._flop_per_token(step),
-                matmul_peak=self._peak,
-                training_tokens=self._text.manifest.split("train").tokens,
-                validation_groups=tuple(self._text.validation),
-                device=str(self._world.device),
-                processes=self._world.size,
-            )
-        )
+        self._observer.on_start(self._meter.plan(str(self._folder.folder), step, self._steps))
         if resumed:
             self._observer.on_event(f"going on from the checkpoint of step {step}")
 
@@ -206,7 +190,7 @@ class _Run:
         seconds = time.perf_counter() - begin
         self._durations.append(seconds)
         if self._world.is_main:
-            self._observer.on_step(self._metrics(batch, gradients, seconds))
+            self._observer.on_step(self._meter.step(batch, gradients, counters, self._steps, seconds))
         return True
 
     def _next_batch(self) -> Batch:
@@ -214,38 +198,6 @@ class _Run:
         skipped = [(incident["first"], incident["end"]) for incident in self._incidents]
         first = first_after(self._counters.sequences, skipped)
         return Batch(step, first, schedule.batch_sequences(self._train, step))
-
-    def _metrics(self, batch: Batch, gradients: Gradients, seconds: float) -> StepMetrics:
-        counters, train = self._counters, self._train
-        speed = batch.size * train.sequence_length / seconds
-        every = train.expert_load_every
-        records = every > 0 and counters.step % every == 0
-        return StepMetrics(
-            step=counters.step,
-            steps=self._steps,
-            sequences=counters.sequences,
-            tokens=counters.tokens,
-            loss=gradients.loss,
-            bits_per_byte=gradients.loss / math.log(2) / self._text.bytes_per_token,
-            mtp_loss=gradients.mtp_loss,
-            balance_loss=gradients.balance_loss,
-            grad_norm=gradients.norm_value,
-            learning_rate=train.optimizer.learning_rate
-            * schedule.learning_rate_factor(train.schedule, batch.step, self._steps),
-            seconds=seconds,
-            elapsed=counters.elapsed,
-            tokens_per_second=speed,
-            matmul_share=speed * self._flop_per_token(batch.step) / self._peak,
-            max_vio=sum(gradients.max_vio) / max(len(gradients.max_vio), 1),
-            max_vio_by_layer=gradients.max_vio,
-            expert_load=tuple(map(tuple, gradients.loads.tolist())) if records else None,
-            memory_bytes=memory_bytes(self._world.device),
-        )
-
-    def _flop_per_token(self, step: int) -> float:
-        """Of the forward and backward pass, MTP modules included while they run; nothing recomputed counts twice."""
-        runs = schedule.mtp_weight(self._train, step, self._steps) > 0
-        return self._count.training_flop_per_token + (self._count.mtp_flop_per_token if runs else 0.0)
 
     def _elapsed(self) -> float:
         return self._elapsed_before + time.monotonic() - self._begin

@@ -47,9 +47,9 @@ def objective(model: Transformer, rows: Tensor, weights: Weights, batch_sequence
     hidden = torch.cat([trunk.hidden, *trunk.mtp_hidden]).flatten(0, 1)
     targets = torch.cat([rows[:, k + 1 : k + 1 + S] for k in range(depths + 1)]).flatten()
     total = batch_sequences * S
-    shares = torch.full((depths + 1,), weights.mtp / (max(depths, 1) * total), device=rows.device)
+    shares = torch.full((depths + 1, rows.shape[0] * S), weights.mtp / (max(depths, 1) * total), device=rows.device)
     shares[0] = 1.0 / total
-    loss, nll = linear_cross_entropy(hidden, model.head_weight, targets, shares.repeat_interleave(rows.shape[0] * S))
+    loss, nll = linear_cross_entropy(hidden, model.head_weight, targets, shares.flatten())
 
     balance = torch.zeros((), device=rows.device)
     if trunk.balance_loss is not None:

@@ -35,9 +35,9 @@ class Optimizer:
         roles = {name: role_of(name, parameter) for name, parameter in self.parameters.items()}
         self._parts: list[torch.optim.Optimizer] = []
         if config.kind == "muon":
-            matrices = [name for name, role in roles.items() if role == "matrix"]
-            self._parts.append(_muon(config, {name: self.parameters[name] for name in matrices}, fp32=fp32))
-            roles = {name: role for name, role in roles.items() if role != "matrix"}
+            chosen = {name: self.parameters[name] for name, role in roles.items() if _is_for_muon(name, role, config)}
+            self._parts.append(_muon(config, chosen, fp32=fp32))
+            roles = {name: role for name, role in roles.items() if name not in chosen}
         self._parts.append(_adamw(config, {name: self.parameters[name] for name in roles}, roles))
         self._peaks = [[float(group["lr"]) for group in part.param_groups] for part in self._parts]
 
@@ -85,6 +85,10 @@ def square_norm(gradients: list[Tensor]) -> Tensor:
     """Sum of squares of all `gradients`, in FP32, in one pass."""
     norms = torch.stack(torch._foreach_norm(gradients))
     return norms.float().square().sum()
+
+
+def _is_for_muon(name: str, role: Role, config: OptimizerConfig) -> bool:
+    return role == "matrix" and (config.muon_experts or ".experts." not in name)
 
 
 def _parameters_of(part: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
