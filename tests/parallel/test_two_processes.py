@@ -1,10 +1,13 @@
 """A run over two processes is the run of one: the same losses, the same weights, the same checkpoints."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import tiny_run
 from fathom.train.loop import train
 from tiny_run import losses, start, tiny_recipe, weights
 
@@ -54,6 +57,13 @@ def test_a_run_goes_on_over_another_number_of_processes(corpus: Path, tmp_path: 
     over_two_processes(corpus, tmp_path / "moved", *UNEVEN)
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
     assert torch.isfinite(torch.tensor(losses(tmp_path / "moved"))).all()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run(corpus: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
+    subprocess.run([*torchrun, tiny_run.__file__, str(corpus), str(tmp_path / "run")], check=True, timeout=240)
+    assert len(losses(tmp_path / "run")) == 12
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,41 @@ def test_the_run_folder_says_what_was_run(corpus: Path, tmp_path: Path) -> None:
     starts = json.loads((tmp_path / "provenance.json").read_text())
     assert [entry["overrides"] for entry in starts] == [["train.steps=2"]] * 2
     assert "# Changed: train.steps=2" in (tmp_path / "recipe.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ("model.first_k_dense_replace=2",),
+        ("model.num_nextn_predict_layers=0",),
+        ("model.num_nextn_predict_layers=2", "train.mtp.final_weight=0", "train.optimizer.kind=muon"),
+        ("model.tie_word_embeddings=true",),
+        ("model.model_type=deepseek_v2", "model.topk_method=greedy", "model.scoring_func=softmax"),
+        ("train.balance.sequence_balance_alpha=0", "train.precision=bf16"),
+    ],
+    ids=["dense", "no MTP", "two MTP depths", "tied", "V2", "bf16"],
+)
+def test_every_kind_of_model_trains(corpus: Path, tmp_path: Path, model: tuple[str, ...]) -> None:
+    result, watcher = run(corpus, tmp_path, "train.steps=6", *model)
+    assert watcher.steps[-1].loss < watcher.steps[0].loss
+    assert result.bits_per_byte.keys() == {"english", "code"}
+
+
+def test_an_interrupted_save_is_not_lost(corpus: Path, tmp_path: Path) -> None:
+    class Impatient(Silent):
+        def on_step(self, metrics: StepMetrics) -> None:
+            if metrics.step == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(), tmp_path, corpus=corpus, observer=Impatient())
+    assert run(corpus, tmp_path)[1].steps[0].step == 5
+
+
+def test_tensorboard_that_is_not_there_is_named(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    with pytest.raises(RecipeError, match="TensorBoard is not installed"):
+        run(corpus, tmp_path, "train.tensorboard=true")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def processes(config: ParallelConfig) -> Iterator[World]:
     if config.data not in (0, size):
         raise RecipeError(
             f"parallel.data = {config.data}, and {size} process{'es run' if size > 1 else ' runs'}: start with "
-            f"`torchrun --nproc-per-node {config.data} -m fathom ...`, or set parallel.data = 0."
+            f"`torchrun --nproc-per-node {config.data} -m -- fathom ...`, or set parallel.data = 0."
         )
     device = _device(config.device)
     if size == 1:

@@ -10,6 +10,7 @@ import re
 import shutil
 import warnings
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -122,6 +123,12 @@ class CheckpointStore:
                 self._complete(pending.folder)
         except (Exception, CheckpointException) as error:
             self._give_up(pending.folder, error)
+
+    def keep_what_is_written(self) -> None:
+        """As the run ends with an error: finish a save under way if this process can do so alone, and say no more."""
+        if self._world.size == 1:
+            with suppress(TrainingError):
+                self.wait()
 
     def _complete(self, partial: Path) -> None:
         final = partial.with_suffix("")

@@ -107,12 +107,16 @@ class _Run:
         if complete:
             self._take_up(complete[-1])
         self._announce(resumed=bool(complete))
-        while self._steps is None or self._counters.step < self._steps:
-            if self._world.from_main(self._stop()):
-                return self._pause()
-            if self._one_step():
-                self._fix_length()
-                self._when_due()
+        try:
+            while self._steps is None or self._counters.step < self._steps:
+                if self._world.from_main(self._stop()):
+                    return self._pause()
+                if self._one_step():
+                    self._fix_length()
+                    self._when_due()
+        except BaseException:
+            self._store.keep_what_is_written()
+            raise
         return self._finish()
 
     @property

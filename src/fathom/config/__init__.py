@@ -1,0 +1,1 @@
+"""The typed recipe: every setting defined, documented and checked in one place."""
