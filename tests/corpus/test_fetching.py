@@ -8,7 +8,6 @@ import pytest
 
 from fathom.config.corpus import CorpusConfig, PackagesSource
 from fathom.corpus.build import build_corpus
-from fathom.corpus.describing import list_packages
 from fathom.corpus.manifest import sha256_of
 from fathom.corpus.packages import download
 from fathom.corpus.packages.download import fetch
@@ -68,8 +67,7 @@ def test_a_client_that_is_missing_or_fails_is_named(pinned: Package, monkeypatch
         fetch(pinned)
 
 
-def test_each_package_of_the_mix_is_pinned_licensed_and_listed() -> None:
-    assert [entry["name"] for entry in list_packages()] == [package.name for package in MIX]
+def test_each_package_of_the_mix_is_pinned_and_licensed() -> None:
     for package in MIX:
         assert package.licence
         assert package.attribution

@@ -41,6 +41,25 @@ def test_zst_and_parquet_are_read_where_their_libraries_are(tmp_path: Path) -> N
     assert [item.text for item in documents(tmp_path)] == ["One.\n", "Two.\n", "Three.\n", "Four.\n"]
 
 
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    whole = gzip.compress(lines(*map(str, range(1000))))
+    (tmp_path / "damaged.jsonl.gz").write_bytes(whole[:50] + b"xxxxxxxx" + whole[58:])
+    with pytest.raises(CorpusError, match=r"damaged\.jsonl\.gz(, line \d+: not| cannot be unpacked)"):
+        documents(tmp_path)
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "damaged.jsonl.gz").unlink()
+    (tmp_path / "damaged.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(b"{}" * 999)[:9] + b"xxxx")
+    with pytest.raises(CorpusError, match=r"damaged\.jsonl\.zst cannot be unpacked"):
+        documents(tmp_path)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1" + b"x" * 100)
+    with pytest.raises(CorpusError, match=r"b\.parquet is not a readable parquet file"):
+        documents(tmp_path)
+
+
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     (tmp_path / "b.parquet").write_bytes(b"PAR1")

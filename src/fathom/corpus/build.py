@@ -69,11 +69,13 @@ def _collect(
     """Every source's documents, and a line for each package that cannot be had here."""
     collections, optional = _collections(config, folder)
     waiting = [item for item in collections if not stages.is_ready(_stage_name(item), item.inputs)]
-    _download([optional[item.name] for item in waiting if item.name in optional], say)
+    failures = _download([optional[item.name] for item in waiting if item.name in optional])
     collected, missing = [], []
     with track("Collecting text", max(len(waiting), 1)) as tracker:
         for item in collections:
             try:
+                if item.name in failures:
+                    raise failures[item.name]
                 collected.append((item, _collect_one(item, stages, say)))
             except SourceUnavailableError as error:
                 line = f"left out {item.name} ({item.origin}): {error}"
@@ -124,20 +126,26 @@ def _is_named(config: CorpusConfig, name: str) -> bool:
     return any(isinstance(source, PackagesSource) and name in source.names for source in config.sources)
 
 
-def _download(packages: list[Package], say: Say) -> None:
-    """Fetch what is not in the cache, several at once; a failure is met again, and reported, when it is read."""
-    wanted = [package for package in packages if package.client != "none"]
-    first_of_each = list({(package.client, package.requirement): package for package in wanted}.values())
-    if not first_of_each:
-        return
-    with track("Fetching packages", len(first_of_each)) as tracker, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+def _download(packages: list[Package]) -> dict[str, SourceUnavailableError]:
+    """Fetch what is not in the cache, several at once; what cannot be had, by the name of the source."""
+    groups: dict[str, list[Package]] = {}
+    for package in packages:
+        if package.client != "none":
+            groups.setdefault(package.origin, []).append(package)
+    failures: dict[str, SourceUnavailableError] = {}
+    if not groups:
+        return failures
+    with track("Fetching packages", len(groups)) as tracker, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
 
-        def one(package: Package) -> None:
-            with contextlib.suppress(SourceUnavailableError):
-                fetch(package)
-            tracker.advance(1, package.name)
+        def one(same_file: list[Package]) -> None:
+            try:
+                fetch(same_file[0])
+            except SourceUnavailableError as error:
+                failures.update({package.name: error for package in same_file})
+            tracker.advance(1, same_file[0].name)
 
-        list(pool.map(one, first_of_each))
+        list(pool.map(one, groups.values()))
+    return failures
 
 
 def _select(config: CorpusConfig, collected: list[Stage], stages: Stages) -> Stage:

@@ -4,6 +4,7 @@ import gzip
 import importlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,24 +69,27 @@ def _plain(path: Path, field: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
-    with _opened(path) as file:
+    file, damage = _opened(path)
+    with file:
         try:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _field(_parsed(line, f"{path}, line {number}"), field, f"{path}, line {number}")
-        except EOFError:
+        except damage as error:
             raise CorpusError(
-                f"{path} ends too early, as a broken download does: fetch it again, or {SKIP_HINT}."
+                f"{path} cannot be unpacked ({error}), as after a broken download: fetch it again, or {SKIP_HINT}."
             ) from None
 
 
-def _opened(path: Path) -> BinaryIO | io.BufferedReader:
+def _opened(path: Path) -> tuple[BinaryIO | io.BufferedReader, tuple[type[Exception], ...]]:
+    """A file of lines, and the errors by which its compression shows damage."""
     if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
+        return io.BufferedReader(gzip.open(path)), (EOFError, gzip.BadGzipFile, zlib.error)  # type: ignore[arg-type]
     if path.suffix == ".zst":
         zstandard = _optional("zstandard", path)
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
-    return path.open("rb")
+        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True, read_across_frames=True)
+        return io.BufferedReader(stream), (zstandard.ZstdError,)
+    return path.open("rb"), ()
 
 
 def _parsed(line: bytes, where: str) -> Any:

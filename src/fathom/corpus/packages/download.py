@@ -56,9 +56,11 @@ def content_sha256(package: Package, path: Path) -> str:
 
 def _command(package: Package, scratch: Path) -> list[str]:
     if package.client == "npm":
-        return [_client("npm"), "pack", "--silent", "--ignore-scripts", package.requirement]
+        patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"]
+        return [_client("npm"), "pack", "--loglevel=error", "--ignore-scripts", *patience, package.requirement]
     if package.client == "apt-get":
-        return [_client("apt-get"), "download", "-qq", "-o", "APT::Sandbox::User=", package.requirement]
+        patience = ["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]
+        return [_client("apt-get"), "download", "-qq", "-o", "APT::Sandbox::User=", *patience, package.requirement]
     requirements = scratch / "pinned.requirements"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "20"]
@@ -90,5 +92,5 @@ def _run(command: list[str], folder: Path) -> None:
         raise SourceUnavailableError(str(error)) from None
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        reasons = [line for line in lines if "error" in line.lower() or line.startswith("E:")] or lines
-        raise SourceUnavailableError(reasons[-1] if reasons else f"exit status {result.returncode}")
+        reasons = [line for line in lines if line.startswith(("ERROR", "E:", "npm error"))] or lines
+        raise SourceUnavailableError(reasons[0] if reasons else f"exit status {result.returncode}")
