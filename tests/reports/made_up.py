@@ -21,6 +21,7 @@ TEXTS = {
     "chinese": "床前明月光，疑是地上霜。举头望明月，低头思故乡。" * 40,
     "code": "def fathom(line):\n    return len(line) / 1.8288\n\n" * 40,
 }
+SAMPLES = {"The meaning of": " the <sea> is deep", "def main(": "):\n    pass", "今天": "天气很好。"}
 
 
 def make_corpus(folder: Path) -> None:
@@ -28,11 +29,8 @@ def make_corpus(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text("{}")
     (folder / "train-00000.bin").write_bytes(b"\0\0" * 1000)
-    splits = {
-        "train": SplitEntry(
-            files=(describe_file(folder / "train-00000.bin"),), documents=12_345, text_bytes=28_400_000, tokens=8_300_000
-        )
-    }
+    shard = describe_file(folder / "train-00000.bin")
+    splits = {"train": SplitEntry(files=(shard,), documents=12_345, text_bytes=28_400_000, tokens=8_300_000)}
     for group, text in TEXTS.items():
         words = text.split(" ")
         random.Random(1).shuffle(words)
@@ -119,7 +117,7 @@ def make_run(folder: Path, steps: int = 400, *, corpus: bool = True, model: bool
                 evaluation = Evaluation(step, group, value, value * 2.3, 9000, 32_000, 512, 256, step == steps, 0.2)
                 append_line(files.evaluations, as_record(evaluation))
         if step % 100 == 0:
-            for prompt, text in (("The meaning of", " the <sea> is deep"), ("def main(", "):\n    pass"), ("今天", "天气很好。")):
+            for prompt, text in SAMPLES.items():
                 append_line(files.samples, as_record(Sample(step, prompt, text)))
     append_line(files.events, as_record(Event(20, "going on from the checkpoint of step 20")))
     if model:

@@ -1,6 +1,7 @@
 """Ctrl-C during a run: once stops it after the step at hand, with its state saved; twice leaves at once."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,6 +10,8 @@ from fathom.cli.console import say
 
 Stop = Callable[[], bool]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_WISH_SECONDS = 1.0
+"""A second signal so soon is an echo of the first: torchrun passes on to its processes what the terminal sent them."""
 
 
 class Interruption:
@@ -31,11 +34,15 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Take signals as a wish to stop, until the block ends."""
     interruption = Interruption()
+    first = 0.0
 
     def take(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         if interruption.signal is not None:
+            if time.monotonic() - first < SAME_WISH_SECONDS:
+                return
             raise KeyboardInterrupt
-        interruption.signal = number
+        interruption.signal, first = number, time.monotonic()
         say("\nStopping after this step and saving the state. Once more leaves at once, back to the last checkpoint.")
 
     before = {number: signal.signal(number, take) for number in SIGNALS}

@@ -51,8 +51,8 @@ class Lines:
             self._standing.left_words,
             f"{metrics.bits_per_byte:.3f} bits per byte",
             f"loss {metrics.loss:.3f}",
-            f"{metrics.tokens_per_second:,.0f} tokens/s",
-            f"{metrics.matmul_share:.0%} of peak",
+            f"{self._standing.tokens_per_second:,.0f} tokens/s",
+            f"{self._standing.matmul_share:.0%} of peak",
             f"MaxVio {metrics.max_vio:.2f}",
         ]
         return "  ".join(part for part in parts if part)

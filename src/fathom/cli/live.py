@@ -109,7 +109,7 @@ def _figures(standing: Standing, xz: dict[str, float]) -> RenderableType:
             _figure(f"{held.bits_per_byte:.3f}", f"{group}, held out{_beside(xz.get(group))}")
             for group, held in standing.held_out.items()
         ),
-        _figure(f"{metrics.tokens_per_second:,.0f}", f"tokens/s, {metrics.matmul_share:.0%} of peak"),
+        _figure(f"{standing.tokens_per_second:,.0f}", f"tokens/s, {standing.matmul_share:.0%} of peak"),
         _figure(big(metrics.tokens), "tokens seen"),
         _figure(f"{metrics.max_vio:.2f}", "MaxVio"),
     ]

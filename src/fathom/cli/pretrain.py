@@ -16,7 +16,11 @@ def pretrain(
     recipe: asked.RecipeName,
     overrides: asked.Overrides = None,
     changes: asked.Set = None,
-    run: Annotated[Path | None, typer.Option("--run", help="The run folder; runs/ and the recipe's name.")] = None,
+    # torchrun takes a bare --run for an abbreviation of an option of its own, and refuses it.
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", "--run-folder", help="The run folder (under torchrun --run-folder); runs/RECIPE."),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option("--corpus", help="A finished corpus to use as it is, instead of the recipe's.")
     ] = None,

@@ -7,13 +7,13 @@ import typer
 
 from fathom.cli import asked
 from fathom.cli.console import answer, answer_json, say, someone_is_there, table
-from fathom.cli.find import recipe_file, set_aside
+from fathom.cli.find import is_model, recipe_file, set_aside
 from fathom.errors import UsageError
 
 if TYPE_CHECKING:
     from fathom.config.recipe import Recipe
     from fathom.engine.engine import Engine
-    from fathom.train.loop import TrainResult
+    from fathom.reports.run import RunRecord
 
 PROMPTS = {"english": "The captain looked at the sea and", "chinese": "春风", "code": "def read_lines(path):\n"}
 TOKENS = 48
@@ -35,30 +35,31 @@ def quickstart(
     Stop it with Ctrl-C and run it again: it goes on. Example: `fathom quickstart --minutes 8`
     """
     from fathom.cli.running import conduct, prepare_corpus
+    from fathom.reports.run import RunRecord
 
     person = someone_is_there() and not json
-    ask = person and not yes
-    if not fresh and (run / "recipe.toml").is_file() and ask:
+    if not fresh and (run / "recipe.toml").is_file() and person and not yes:
         fresh = not _go_on(run)
     if fresh and (aside := set_aside(run)):
         say(f"The run that was there is now {aside}.")
     recipe = _recipe(run, minutes, changes or [])
-    _announce(recipe, run)
-    corpus = prepare_corpus(recipe.corpus)
-    result = conduct(recipe, run, corpus, plain=plain, again=_again(run))
+    if not is_model(run / "model"):
+        _announce(recipe, run)
+        conduct(recipe, run, prepare_corpus(recipe.corpus), plain=plain, again=_again(run))
+    record = RunRecord.load(run)
     if json:
-        answer_json(_as_json(run, result))
+        answer_json(_as_json(record))
         return
-    _show_result(run, corpus, result)
+    _show(record)
     if person:
         _talk(run)
     else:
-        for prompt, text in _completions(run / "model"):
+        for prompt, text in _completions(run):
             answer(f"\n{prompt}{text}")
 
 
 def _go_on(run: Path) -> bool:
-    finished = (run / "model" / "config.json").is_file()
+    finished = is_model(run / "model")
     state = "is finished; going on leads straight to its model" if finished else "was begun and is not finished"
     say(f"{run} {state}.")
     reply = typer.prompt("Go on, or start anew? [go/new]", default="go", show_default=False, err=True)
@@ -92,7 +93,7 @@ def _announce(recipe: "Recipe", run: Path) -> None:
     say("  1. Text: English, Chinese and code, fetched and prepared once; a few minutes the first time.")
     say(
         f"  2. Training for {length}: {big(report.total)} parameters, {big(report.active)} used for a token, "
-        f"{model.n_routed_experts} experts in each of {model.num_hidden_layers - model.first_k_dense_replace} layers."
+        f"{model.num_experts_per_tok} of {model.n_routed_experts} experts in a layer."
     )
     say(f"  3. A report, {run / 'report.html'}, and a prompt to complete texts at.")
     say("Ctrl-C stops it at any time; the same command goes on.\n")
@@ -102,44 +103,48 @@ def _again(run: Path) -> str:
     return "fathom quickstart" if run == Path("runs/quickstart") else f"fathom quickstart --run {run}"
 
 
-def _show_result(run: Path, corpus: Path, result: "TrainResult") -> None:
-    from fathom.evaluate.compressors import xz_of_file
+def _show(record: "RunRecord") -> None:
     from fathom.reports.words import big, duration
 
-    answer(f"\nTrained on {big(result.tokens)} tokens in {duration(result.seconds)}. On text it never saw:")
+    answer(f"\nTrained on {big(record.steps[-1].tokens)} tokens in {duration(record.seconds)}. On text it never saw:")
     rows = [("", "bits per byte", "xz -9e")]
-    for group, bits in result.bits_per_byte.items():
-        xz = xz_of_file(corpus / f"validation-{group}.txt").bits_per_byte
-        rows.append((group, f"{bits:.3f}", f"{xz:.3f}"))
+    for evaluation in map(record.last, record.groups):
+        if evaluation:
+            xz = record.xz.get(evaluation.group)
+            rows.append(
+                (evaluation.group, f"{evaluation.bits_per_byte:.3f}", f"{xz.bits_per_byte:.3f}" if xz else "unknown")
+            )
     answer(table(rows, right=frozenset({1, 2})))
-    answer(f"Model:  {result.model} (a Hugging Face folder)")
-    answer(f"Report: {run / 'report.html'}")
+    answer(f"Model:  {record.folder / 'model'} (a Hugging Face folder)")
+    answer(f"Report: {record.folder / 'report.html'}")
 
 
-def _as_json(run: Path, result: "TrainResult") -> dict[str, object]:
+def _as_json(record: "RunRecord") -> dict[str, object]:
+    judged = [evaluation for evaluation in map(record.last, record.groups) if evaluation]
     return {
-        "run": str(run),
-        "model": str(result.model),
-        "report": str(run / "report.html"),
-        "steps": result.steps,
-        "tokens": result.tokens,
-        "seconds": result.seconds,
-        "bits_per_byte": result.bits_per_byte,
-        "completions": [{"prompt": prompt, "text": text} for prompt, text in _completions(run / "model")],
+        "run": str(record.folder),
+        "model": str(record.folder / "model"),
+        "report": str(record.folder / "report.html"),
+        "steps": record.steps[-1].step,
+        "tokens": record.steps[-1].tokens,
+        "seconds": record.seconds,
+        "bits_per_byte": {evaluation.group: evaluation.bits_per_byte for evaluation in judged},
+        "xz": {group: compressed.bits_per_byte for group, compressed in record.xz.items()},
+        "completions": [{"prompt": prompt, "text": text} for prompt, text in _completions(record.folder)],
     }
 
 
-def _engine(model: Path) -> "Engine":
+def _engine(run: Path) -> "Engine":
     from fathom.cli.loading import load_engine
 
-    return load_engine(model)
+    return load_engine(run / "model")
 
 
-def _completions(model: Path) -> list[tuple[str, str]]:
+def _completions(run: Path) -> list[tuple[str, str]]:
     from fathom.engine.sampling import SamplingParams
 
     params = SamplingParams(max_tokens=TOKENS, temperature=0.7, top_p=0.95, seed=1)
-    engine = _engine(model)
+    engine = _engine(run)
     return [(prompt, engine.generate([prompt], params)[0].text) for prompt in PROMPTS.values()]
 
 
@@ -151,5 +156,5 @@ def _talk(run: Path) -> None:
     answer("\nNow begin a text, in English, in Chinese or in code. For instance:")
     for prompt in PROMPTS.values():
         answer(f"  {prompt.strip()}")
-    talk(Completer(_engine(run / "model"), params), person=True)
+    talk(Completer(_engine(run), params), person=True)
     answer(f"Come back to it with: fathom chat {run}")

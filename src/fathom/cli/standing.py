@@ -17,13 +17,13 @@ class Standing:
         self.held_out: dict[str, Evaluation] = {}
         self.samples: dict[str, Sample] = {}
         self.loads: tuple[tuple[int, ...], ...] = ()
-        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._recent: deque[StepMetrics] = deque(maxlen=RECENT)
 
     def step(self, metrics: StepMetrics) -> None:
         """Take in a step."""
         self.metrics = metrics
         self.loads = metrics.expert_load or self.loads
-        self._seconds.append(metrics.seconds)
+        self._recent.append(metrics)
 
     @property
     def share(self) -> float:
@@ -40,8 +40,22 @@ class Standing:
         if self.metrics is None:
             return None
         if self.metrics.steps:
-            return (self.metrics.steps - self.metrics.step) * sum(self._seconds) / len(self._seconds)
+            return (self.metrics.steps - self.metrics.step) * self._recent_seconds / len(self._recent)
         return 60 * self.plan.minutes - self.metrics.elapsed if self.plan.minutes else None
+
+    @property
+    def _recent_seconds(self) -> float:
+        return sum(metrics.seconds for metrics in self._recent)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the last steps."""
+        return sum(metrics.tokens_per_second * metrics.seconds for metrics in self._recent) / self._recent_seconds
+
+    @property
+    def matmul_share(self) -> float:
+        """Of the machine's peak, over the last steps."""
+        return sum(metrics.matmul_share * metrics.seconds for metrics in self._recent) / self._recent_seconds
 
     @property
     def steps_words(self) -> str:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LARGEST = 1e30
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -31,15 +33,20 @@ class Axis:
 
 def spanning(values: Sequence[float], start: float, end: float, *, zero: bool = False, room: float = 0.05) -> Axis:
     """Lay an axis over finite values, from zero if asked, with a little room at the open ends."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    shown = [value for value in values if is_drawable(value)]
+    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         spare = abs(high) * 0.1 or 1.0
         low, high = (0.0 if zero and low == 0 else low - spare), high + spare
     margin = (high - low) * room
     return Axis(low if low == 0 else low - margin, high + margin, start, end)
+
+
+def is_drawable(value: float) -> bool:
+    """Whether a number has a place on a page: a run that diverged may have recorded any."""
+    return math.isfinite(value) and abs(value) < LARGEST
 
 
 def _round_step(raw: float) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from fathom.reports.axis import Axis, short, spanning
+from fathom.reports.axis import Axis, is_drawable, short, spanning
 
 WIDE, HALF, HEIGHT = 1024, 488, 270
 """Widths of a chart across the page and of one of a pair: as wide as it is shown, so that text keeps its size."""
@@ -69,7 +69,7 @@ class Chart:
 
 
 def _clean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(px, py) for px, py in points if math.isfinite(px) and math.isfinite(py)]
+    return [(px, py) for px, py in points if is_drawable(px) and is_drawable(py)]
 
 
 def frame(title: str, inside: str, width: int, height: int) -> str:
