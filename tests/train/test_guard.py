@@ -57,7 +57,7 @@ def test_a_nan_batch_is_left_out_after_going_back(
 ) -> None:
     poison(monkeypatch, {13}, float("nan"))
     result = train(tiny_recipe(), tmp_path / "run", corpus=corpus)
-    incidents = json.loads((tmp_path / "run" / "incidents.json").read_text())
+    incidents = json.loads((tmp_path / "run" / "incidents.json").read_text())["incidents"]
     assert result.finished
     assert [(i["step"], i["first"], i["end"]) for i in incidents] == [(6, 24, 28)]
     served = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,7 +199,7 @@ def test_two_runs_never_share_a_folder(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_wall_clock_run_fixes_its_steps_for_good(corpus: Path, tmp_path: Path) -> None:
-    budget = tiny_recipe("train.minutes=0.05", "train.measure_share=0.2")
+    budget = tiny_recipe("train.minutes=0.02", "train.measure_share=0.2")
     length = tmp_path / "length.json"
     first = train(budget, tmp_path, corpus=corpus, stop=length.exists)
     fixed = json.loads(length.read_text())["steps"]
@@ -207,6 +208,14 @@ def test_a_wall_clock_run_fixes_its_steps_for_good(corpus: Path, tmp_path: Path)
     assert not first.finished
     assert second.steps == fixed == len(losses(tmp_path))
     assert {metrics.steps for metrics in watcher.steps} == {fixed}
+
+
+def test_a_length_measured_for_another_recipe_is_forgotten(corpus: Path, tmp_path: Path) -> None:
+    fixed = tmp_path / "length.json"
+    train(tiny_recipe("train.minutes=0.02"), tmp_path, corpus=corpus, stop=fixed.exists)
+    shutil.rmtree(tmp_path / "checkpoints")
+    _, watcher = run(corpus, tmp_path, "train.minutes=50", stop_after=1)
+    assert watcher.steps[0].steps is None
 
 
 def test_accumulated_parts_make_the_gradient_of_the_whole(corpus: Path, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ LEAST_STEPS = 6
 FORWARD_SHARE = 0.4
 """What judging a token costs of training on it: the forward pass is a third, and small batches add to it."""
 
+MARGIN = 0.97
+"""Share of the budget that is planned: samples, checkpoints and the finished folder take the rest."""
+
 
 def known_length(train: TrainConfig) -> int | None:
     """The steps that the recipe itself says, or None for a wall-clock budget."""
@@ -40,5 +43,5 @@ def measured_length(
     at_the_end = 2 * token * sum(validation_tokens)
     on_the_way = token * sum(min(tokens, train.evaluate_tokens) for tokens in validation_tokens)
     each = step + (on_the_way / train.evaluate_every if train.evaluate_every else 0.0)
-    more = math.floor(max(budget - elapsed - at_the_end, 0.0) / each)
+    more = math.floor(max(MARGIN * budget - elapsed - at_the_end, 0.0) / each)
     return max(done + more, least_steps_consistent_with(train, done))

@@ -1,5 +1,7 @@
 """The training run, from a recipe to a Hugging Face folder; killed at any moment, it goes on to the same losses."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -88,9 +90,9 @@ class _Run:
         self._begin = time.monotonic()
         self._durations: list[float] = []
         self._store = CheckpointStore(folder.checkpoints, world, recipe.train.keep_last)
-        self._incidents: list[dict[str, Any]] = world.from_main(read_json(folder.incidents, []))
-        fixed = world.from_main(read_json(folder.length, {}))
-        self._steps = known_length(recipe.train) or fixed.get("steps")
+        self._mark = hashlib.sha256(json.dumps([recipe.identity(), text.digest]).encode()).hexdigest()[:16]
+        self._incidents: list[dict[str, Any]] = self._recall(folder.incidents).get("incidents", [])
+        self._steps = known_length(recipe.train) or self._recall(folder.length).get("steps")
         self._state: TrainingState
         self._meter: Meter
 
@@ -123,6 +125,17 @@ class _Run:
     def _counters(self) -> Counters:
         return self._state.counters
 
+    # -- what the run folder remembers beside checkpoints
+
+    def _recall(self, path: Path) -> dict[str, Any]:
+        """What this very run wrote to `path`; nothing if another recipe or text wrote it."""
+        values: dict[str, Any] = self._world.from_main(read_json(path, {}) if self._world.is_main else None)
+        return values if values.get("run") == self._mark else {}
+
+    def _remember(self, path: Path, values: dict[str, Any]) -> None:
+        if self._world.is_main:
+            write_json(path, {"run": self._mark} | values)
+
     # -- before the first step
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
@@ -137,9 +150,10 @@ class _Run:
             )
 
     def _already_finished(self, complete: list[Checkpoint]) -> TrainResult | None:
-        result = self._world.from_main(read_json(self._folder.result, None))
-        if result is None or not complete or complete[-1].step != self._steps or not self._folder.model.exists():
+        result = self._recall(self._folder.result)
+        if not result or not complete or complete[-1].step != self._steps or not self._folder.model.exists():
             return None
+        del result["run"]
         return TrainResult(**result | {"model": self._folder.model})
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
@@ -229,8 +243,7 @@ class _Run:
                 "train.guard.non_finite = 'rollback' and a larger train.guard.max_rollbacks."
             )
         self._incidents.append({"step": since.step, "first": since.first, "end": batch.end, "what": what})
-        if self._world.is_main:
-            write_json(self._folder.incidents, self._incidents)
+        self._remember(self._folder.incidents, {"incidents": self._incidents})
         self._roll_back(since.step)
         self._observer.on_event(f"{what}: back to step {self._counters.step}, leaving out these sequences")
 
@@ -257,8 +270,8 @@ class _Run:
         done = self._counters.step
         measured = measured_length(self._train, done, self._durations, self._elapsed(), tokens)
         self._steps = self._world.from_main(measured)
-        if self._steps is not None and self._world.is_main:
-            write_json(self._folder.length, {"steps": self._steps, "measured_at_step": done})
+        if self._steps is not None:
+            self._remember(self._folder.length, {"steps": self._steps, "measured_at_step": done})
             self._observer.on_event(f"measured over {done} steps: the run takes {self._steps} steps")
 
     def _when_due(self) -> None:
@@ -309,8 +322,7 @@ class _Run:
             bits_per_byte={evaluation.group: evaluation.bits_per_byte for evaluation in evaluations},
             model=self._folder.model,
         )
-        if self._world.is_main:
-            write_json(self._folder.result, vars(result) | {"model": "model"})
+        self._remember(self._folder.result, vars(result) | {"model": "model"})
         self._world.barrier()
         return result
 
