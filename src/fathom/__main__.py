@@ -1,4 +1,4 @@
-"""`python -m fathom`, and so `torchrun ... -m fathom pretrain recipe.toml`."""
+"""`python -m fathom`, and so `torchrun ... -m -- fathom pretrain recipe.toml`."""
 
 from fathom.cli.app import main
 

@@ -175,9 +175,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_losses(fathom, place, envir
 
 @pytest.mark.slow
 def test_two_processes_train_one_recipe(place, environment):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fathom", "pretrain"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "fathom"]
     done = subprocess.run(
-        [*command, "tiny.toml", "--run-folder", "runs/two"],
+        [*command, "pretrain", "tiny.toml", "--run", "runs/two"],
         cwd=place,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -16,11 +16,7 @@ def pretrain(
     recipe: asked.RecipeName,
     overrides: asked.Overrides = None,
     changes: asked.Set = None,
-    # torchrun takes a bare --run for an abbreviation of an option of its own, and refuses it.
-    run: Annotated[
-        Path | None,
-        typer.Option("--run", "--run-folder", help="The run folder (under torchrun --run-folder); runs/RECIPE."),
-    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="The run folder; runs/ and the recipe's name.")] = None,
     corpus: Annotated[
         Path | None, typer.Option("--corpus", help="A finished corpus to use as it is, instead of the recipe's.")
     ] = None,
@@ -32,7 +28,7 @@ def pretrain(
 
     Example: `fathom pretrain recipes/quickstart.toml train.minutes=20 --run runs/longer`
 
-    Several processes: `torchrun --nproc-per-node 2 -m fathom pretrain recipes/quickstart.toml`
+    Several processes: `torchrun --nproc-per-node 2 -m -- fathom pretrain recipes/quickstart.toml`
     """
     from fathom.cli.running import conduct, is_main_process, prepare_corpus
     from fathom.config.recipe import Recipe
