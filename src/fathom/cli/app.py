@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from fathom.cli import chat, corpus, evaluate, generate, models, params, pretrain, quickstart, report
 from fathom.errors import FathomError
-from fathom.launch import prepare_threads
+from fathom.launch import prepare_process
 
 DEBUG = "--debug"
 
@@ -121,7 +121,7 @@ app.command(rich_help_panel=USE)(chat.chat)
 
 def main() -> None:
     """Run the command line."""
-    prepare_threads()
+    prepare_process()
     app()
 
 
