@@ -4,7 +4,8 @@ import pytest
 
 from fathom.cli.find import model_folder, recipe_file, run_folders, set_aside, shipped_recipes
 from fathom.config.recipe import Recipe
-from fathom.errors import UsageError
+from fathom.errors import TrainingError, UsageError
+from fathom.train.run import claimed
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +78,9 @@ def test_a_run_set_aside_is_kept_and_never_over_another(here):
     assert first != second
     assert (first / "recipe.toml").exists()
     assert set_aside(here / "runs" / "old") is None
+
+
+def test_a_run_that_is_being_trained_is_not_moved(here):
+    with claimed(here / "runs" / "old"), pytest.raises(TrainingError, match="in use"):
+        set_aside(here / "runs" / "old")
+    assert (here / "runs" / "old" / "recipe.toml").exists()

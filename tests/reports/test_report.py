@@ -85,7 +85,7 @@ def test_what_the_model_wrote_is_shown_as_text_not_as_markup(page):
 def test_every_assumption_of_the_cost_is_named(page):
     text = text_of(page)
     assert "Joules could not be measured" in text
-    for words in ("15 W", "$0.30 a kWh (assumed)", "$0.05 an hour each (assumed)"):
+    for words in ("15 W", "$0.30 a kWh (assumed)", "a core an hour $0.05 (assumed)"):
         assert words in text
 
 

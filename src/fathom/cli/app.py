@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `fathom --help` answers at once.
 """
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -121,6 +122,10 @@ app.command(rich_help_panel=USE)(chat.chat)
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8 shows a mark for what it cannot show, and nothing fails for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     prepare_process()
     app()
 

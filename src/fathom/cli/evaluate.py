@@ -9,6 +9,7 @@ import typer
 from fathom.cli import asked
 from fathom.cli.console import answer, answer_json, table
 from fathom.cli.find import model_folder
+from fathom.cli.loading import best_device
 from fathom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def evaluate(
     folder = model_folder(model)
     tokenizer = Tokenizer(folder)
     texts = _files(tokenizer, text) if text else _of_corpus(tokenizer, corpus or _corpus_of(folder))
-    network = load(folder)
+    network = load(folder, device=best_device())
     window = context or _trained_context(folder) or min(network.config.max_position_embeddings, LONGEST_CONTEXT)
     world = World(next(network.parameters()).device)
     results = []

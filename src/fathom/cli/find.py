@@ -68,10 +68,14 @@ def shipped_recipes() -> dict[str, Path]:
 
 def set_aside(run: Path) -> Path | None:
     """Move a run out of the way of a new one and return where it is now; None if there was none."""
+    from fathom.train.run import claimed
+
     if not run.exists():
         return None
     number = 1
     while (aside := run.with_name(f"{run.name}-before-{number}")).exists():
         number += 1
-    run.rename(aside)
+    # Claiming it first refuses a run that is being trained at this moment.
+    with claimed(run):
+        run.rename(aside)
     return aside

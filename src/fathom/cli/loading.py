@@ -9,13 +9,20 @@ if TYPE_CHECKING:
 
 
 def load_engine(folder: Path) -> "Engine":
-    """Load a model and its tokenizer."""
+    """Load a model and its tokenizer, onto a GPU where there is one."""
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.engine.engine import Engine
     from fathom.weights.folder import load
 
     tokenizer = Tokenizer(folder)
-    return Engine(load(folder), tokenizer)
+    return Engine(load(folder, device=best_device()), tokenizer)
+
+
+def best_device() -> str:
+    """The GPU if there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def is_chat_model(folder: Path) -> bool:

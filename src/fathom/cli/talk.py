@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from fathom.errors import GenerationError
+from fathom.errors import FathomError, GenerationError
 
 if TYPE_CHECKING:
     from fathom.engine.engine import Engine, Stream
@@ -119,7 +119,7 @@ def _say(partner: Partner, line: str) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         pass
-    except GenerationError as error:
+    except FathomError as error:
         typer.echo(str(error), err=True)
     finally:
         if hasattr(pieces, "close"):

@@ -57,7 +57,7 @@ class Chart:
         lines = [(series, points) for series, points in lines if points]
         if not lines:
             return '<p class="none">Nothing was recorded.</p>'
-        x = spanning([point[0] for _, points in lines for point in points], LEFT, self.width - RIGHT, room=0)
+        x = spanning([point[0] for _, points in lines for point in points], LEFT, self.width - RIGHT, zero=True, room=0)
         heights = [point[1] for _, points in lines for point in points] + [level.value for level in self.levels]
         if self.ceiling is not None:
             heights = [min(value, self.ceiling) for value in heights]
@@ -150,5 +150,5 @@ def _legend(lines: list[tuple[Series, list[tuple[float, float]]]], levels: Seque
     if len(lines) + len(levels) < 2:
         return ""
     entries = [f'<span><i class="key back-{series.style}"></i>{escape(series.name)}</span>' for series, _ in lines]
-    entries += [f'<span><i class="key dashed edge-{level.style}"></i>{escape(level.name)}</span>' for level in levels]
+    entries += [f'<span><i class="key dashed ink-{level.style}"></i>{escape(level.name)}</span>' for level in levels]
     return f'<p class="legend">{"".join(entries)}</p>'

@@ -9,7 +9,7 @@ from fathom.reports.heat_map import heat_map
 from fathom.reports.html import Cell, Tile, details, number, section, table, tiles
 from fathom.reports.loads import layer_names, relative_loads
 from fathom.reports.run import RunRecord
-from fathom.reports.words import big, duration
+from fathom.reports.words import big, cents, duration
 from fathom.train.observer import Sample
 
 STYLES = {"english": "one", "chinese": "two", "code": "three", "other": "four"}
@@ -44,9 +44,7 @@ def figures(record: RunRecord, cost: Cost | None) -> str:
         entries.append(Tile(f"{median(s.matmul_share for s in usual):.0%}", "of the machine's measured matrix peak"))
         entries.append(Tile(f"{record.steps[-1].max_vio:.2f}", "MaxVio at the last step; 0 is perfect balance"))
     if cost:
-        entries.append(
-            Tile(f"{cost.electricity_cents:.2g} ¢", "of electricity" + ("" if cost.measured else ", estimated"))
-        )
+        entries.append(Tile(cents(cost.electricity_cents), "of electricity" + ("" if cost.measured else ", estimated")))
     return tiles(entries)
 
 
@@ -151,7 +149,7 @@ def balance(record: RunRecord) -> str:
     recorded = [s for s in record.steps if s.expert_load]
     names = layer_names(record.recipe.model)
     rows, groups = relative_loads([s.expert_load for s in recorded if s.expert_load], names)
-    span = (float(record.steps[0].step), float(record.steps[-1].step)) if recorded else (0.0, 1.0)
+    span = (0.0, float(record.steps[-1].step)) if recorded else (0.0, 1.0)
     picture = heat_map("Load of every expert over the steps", rows, groups, span, "step")
     scale = '<p class="note">unused <span class="scale"></span> twice the mean load or more; clear is even</p>'
     note = (
@@ -195,15 +193,15 @@ def cost(record: RunRecord, price: Cost | None, prices: Prices) -> str:
     else:
         note = (
             f"Joules could not be measured. The processor's energy counters: {record.energy.why}. The energy below "
-            f"is an assumption, {prices.watts_per_core:g} W for each of {price.cores} busy cores."
+            f"is an assumption, {prices.watts_per_core:g} W for each busy core, of which there were {price.cores}."
         )
     rows = [
         ("training time", number(duration(record.seconds))),
         ("energy" if price.measured else "energy, assumed", number(energy)),
-        (f"electricity at ${prices.dollars_per_kwh:.2f} a kWh (assumed)", number(f"{price.electricity_cents:.2g} ¢")),
+        (f"electricity at ${prices.dollars_per_kwh:.2f} a kWh (assumed)", number(cents(price.electricity_cents))),
         (
-            f"or {price.cores} rented cores at ${prices.dollars_per_core_hour:.2f} an hour each (assumed)",
-            number(f"{price.rent_cents:.2g} ¢"),
+            f"or rent, a core an hour ${prices.dollars_per_core_hour:.2f} (assumed)",
+            number(cents(price.rent_cents)),
         ),
     ]
     return section("Cost", table(("", ""), rows), note)

@@ -21,3 +21,8 @@ def clock(seconds: float) -> str:
     whole = max(round(seconds), 0)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def cents(value: float) -> str:
+    """A small price in US cents."""
+    return "under 0.01 ¢" if value < 0.01 else f"{value:.2f} ¢"
