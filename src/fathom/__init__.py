@@ -1,5 +1,7 @@
 """Fathom: the DeepSeek system, open and whole, at any size.
 
+In a program:
+
     import fathom
     model = fathom.load("runs/quickstart/model")
     out = fathom.Engine(model).generate([[1, 2, 3]], fathom.SamplingParams(max_tokens=32, temperature=0.0))
