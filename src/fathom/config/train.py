@@ -122,6 +122,9 @@ class MTPConfig(Section):
     """Weight (lambda) of the MTP loss, averaged over depths, early in the run. V3: 0.3."""
     final_weight: float = Field(default=0.1, ge=0)
     """Its weight late in the run. V3: 0.1."""
+    sequence_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each pass's sequences that the MTP modules see. V3: all. At a laptop's size a module costs nearly half
+    of a step, most of it in the output head; a quarter of the sequences trains it for a tenth."""
     switch_at: float = Field(default=0.682, ge=0, le=1)
     """Share of the run at which the weight changes. V3: 0.682 (10T of 14.8T tokens)."""
 

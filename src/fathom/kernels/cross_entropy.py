@@ -53,6 +53,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         matrix = weight.to(hidden.dtype)
         token_weights = token_weights.to(wide)
+        # Weights relative to the largest: equal ones are then exactly 1 in bf16, whatever they are.
+        largest = token_weights.abs().max().clamp_min(torch.finfo(wide).tiny)
+        relative = (token_weights / largest).unsqueeze(1)
         needs_gradient = any(ctx.needs_input_grad[:2])
         rows = max(64, CHUNK_BYTES // (4 * weight.shape[0]) // 64 * 64)
         nll = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
@@ -62,10 +65,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             h, target = hidden[a : a + rows], targets[a : a + rows]
             nll[a : a + rows], difference = _loss_and_difference(F.linear(h, matrix), target, needs_gradient)
             if grad_hidden is not None and grad_weight is not None:
-                scale = token_weights[a : a + rows, None]
+                scale = relative[a : a + rows]
                 grad_hidden[a : a + rows] = torch.mm(difference, matrix) * scale
                 grad_weight += torch.mm(difference.t(), h * scale.to(h.dtype))
-        ctx.weight_dtype = weight.dtype
+        ctx.weight_dtype, ctx.largest = weight.dtype, largest
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(nll)
         return (nll * token_weights).sum(), nll
@@ -74,7 +77,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_loss.to(grad_hidden.dtype), (grad_weight * grad_loss).to(ctx.weight_dtype), None, None
+        scale = ctx.largest * grad_loss
+        return grad_hidden * scale, (grad_weight * scale).to(ctx.weight_dtype), None, None
 
 
 def linear_cross_entropy(

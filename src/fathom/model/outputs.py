@@ -16,6 +16,10 @@ class Rotation:
         """The tables of the first `length` positions."""
         return self if length == self.cos.shape[1] else Rotation(self.cos[:, :length], self.sin[:, :length])
 
+    def sequences(self, number: int | None) -> "Rotation":
+        """The tables of the first `number` sequences; tables that all sequences share stay as they are."""
+        return self if self.cos.shape[0] == 1 else Rotation(self.cos[:number], self.sin[:number])
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -106,6 +106,7 @@ class Transformer(nn.Module):
         depths: int = 0,
         balance_loss: bool = False,
         next_tokens: Tensor | None = None,
+        mtp_sequences: int | None = None,
     ) -> Trunk:
         """Everything before the output head, for `tokens` (B, S) int64.
 
@@ -114,7 +115,8 @@ class Transformer(nn.Module):
         packed documents. A `cache` is read and appended to.
 
         The first `depths` MTP modules run too. Module k sees the hidden state of token i and the embedding of token
-        i + k, so it has S - k positions; with `next_tokens` (B, >= depths), the tokens that follow, it has all S.
+        i + k, so it has S - k positions; with `next_tokens` (B, >= depths), the tokens that follow, it has all S. With
+        `mtp_sequences` the modules see that many sequences of the batch, the first ones.
 
         Every position counts in the loads and in the balance loss, padding too: keep padding out of training batches.
         """
@@ -141,8 +143,11 @@ class Transformer(nn.Module):
 
         modules = cast(list[MTPModule], layers[self.config.num_hidden_layers :])
         mtp_hidden: list[Tensor] = []
+        hidden_part, embedded = hidden[:mtp_sequences], embedded[:mtp_sequences]
+        rotation = rotation.sequences(mtp_sequences)
+        mask = mask if mask is None or mask.shape[0] == 1 else mask[:mtp_sequences]
         for k, module in enumerate(modules[:depths], start=1):
-            before = mtp_hidden[-1] if mtp_hidden else hidden
+            before = mtp_hidden[-1] if mtp_hidden else hidden_part
             length = min(S, embedded.shape[1] - k)
             shorter = None if mask is None else mask[..., :length, :length]
             inputs = (before[:, :length], embedded[:, k : k + length], rotation.first(length), shorter, balance_loss)

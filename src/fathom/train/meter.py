@@ -73,4 +73,5 @@ class Meter:
     def _flop_per_token(self, step: int, steps: int | None) -> float:
         """Of the forward and backward pass, MTP modules included while they run; nothing recomputed counts twice."""
         runs = schedule.mtp_weight(self._train, step, steps) > 0
-        return self._count.training_flop_per_token + (self._count.mtp_flop_per_token if runs else 0.0)
+        share = self._train.mtp.sequence_share if runs else 0.0
+        return self._count.training_flop_per_token + share * self._count.mtp_flop_per_token

@@ -15,6 +15,8 @@ class Weights:
 
     mtp: float
     """Lambda; the MTP modules run only if it is positive."""
+    mtp_share: float
+    """Share of the sequences they run on."""
     balance: float
     """Alpha; the balance loss is formed only if it is positive."""
 
@@ -27,7 +29,7 @@ class Terms:
     """This part's share of the batch's objective: parts add up to the whole."""
     sums: Tensor
     """(2 + depths,), detached: nll in nats summed over tokens, the balance loss summed over sequences, each MTP depth's
-    nll summed over tokens."""
+    mean nll times tokens."""
     loads: Tensor
     """(expert layers, E): tokens each expert took."""
 
@@ -35,25 +37,33 @@ class Terms:
 def objective(model: Transformer, rows: Tensor, weights: Weights, batch_sequences: int) -> Terms:
     """The terms of `rows` (B, S + 1 + depths), B of the `batch_sequences` sequences of a step's batch.
 
-    L = 1/T sum nll + lambda/depths * sum over k of 1/T sum nll_k + alpha * balance, where T counts the target tokens of
-    the whole batch, so that gradients of parts simply add up. Depth k predicts the token k places after the next one.
+    L = 1/T sum nll + lambda/depths * sum over k of mean nll_k + alpha * balance, where T counts the target tokens of
+    the whole batch, so that gradients of parts simply add up. Depth k predicts the token k places after the next one,
+    in `weights.mtp_share` of the part's sequences; each part's mean counts as the part's share of the batch.
     """
     modules = model.config.num_nextn_predict_layers
     depths = modules if weights.mtp > 0 else 0
     S = rows.shape[1] - 1 - modules
+    B = rows.shape[0]
+    part = max(1, round(weights.mtp_share * B))
     trunk = model.trunk(
-        rows[:, :S], depths=depths, next_tokens=rows[:, S : S + depths], balance_loss=weights.balance > 0
+        rows[:, :S],
+        depths=depths,
+        next_tokens=rows[:, S : S + depths],
+        balance_loss=weights.balance > 0,
+        mtp_sequences=part,
     )
     hidden = torch.cat([trunk.hidden, *trunk.mtp_hidden]).flatten(0, 1)
-    targets = torch.cat([rows[:, k + 1 : k + 1 + S] for k in range(depths + 1)]).flatten()
-    total = batch_sequences * S
-    shares = torch.full((depths + 1, rows.shape[0] * S), weights.mtp / (max(depths, 1) * total), device=rows.device)
-    shares[0] = 1.0 / total
-    loss, nll = linear_cross_entropy(hidden, model.head_weight, targets, shares.flatten())
+    later = [rows[:part, k + 1 : k + 1 + S].flatten() for k in range(1, depths + 1)]
+    targets = torch.cat([rows[:, 1 : S + 1].flatten(), *later])
+    each = 1.0 / (batch_sequences * S)
+    shares = torch.full_like(targets, weights.mtp / max(depths, 1) * B / part * each, dtype=torch.float32)
+    shares[: B * S] = each
+    loss, nll = linear_cross_entropy(hidden, model.head_weight, targets, shares)
 
     balance = torch.zeros((), device=rows.device)
     if trunk.balance_loss is not None:
         balance = trunk.balance_loss * rows.shape[0]
         loss = loss + weights.balance / batch_sequences * balance
-    by_depth = nll.view(depths + 1, -1).sum(1)
-    return Terms(loss, torch.cat([by_depth[:1], balance.detach().view(1).to(nll), by_depth[1:]]), trunk.loads)
+    by_depth = nll[B * S :].view(depths, part * S).sum(1) * (B / part)
+    return Terms(loss, torch.cat([nll[: B * S].sum().view(1), balance.detach().view(1).to(nll), by_depth]), trunk.loads)

@@ -38,7 +38,7 @@ def compute_gradients(
     model: Transformer, rows: Tensor, train: TrainConfig, world: World, step: int, steps: int | None
 ) -> Gradients:
     """Form the gradients of the batch of `step`; `rows` (B, S + 1 + depths) are this process's share of it."""
-    weights = Weights(schedule.mtp_weight(train, step, steps), schedule.balance_alpha(train))
+    weights = Weights(schedule.mtp_weight(train, step, steps), train.mtp.sequence_share, schedule.balance_alpha(train))
     batch = rows.shape[0] * world.size
     sums, loads = None, None
     parts = rows.split(train.micro_batch_sequences)
