@@ -12,6 +12,7 @@ from fathom.errors import UsageError
 from fathom.reports.cost import Prices
 from fathom.reports.report import write_report
 from fathom.reports.run import RunRecord
+from fathom.reports.words import big
 
 VOID = {"meta", "br", "img", "link", "input"}
 
@@ -61,9 +62,11 @@ def test_it_follows_the_readers_light_or_dark(page):
     assert "prefers-color-scheme: dark" in page
 
 
-def test_it_tells_the_model_the_time_and_the_text(page):
-    text = text_of(page)
-    for words in ("Run probe", "10.6M parameters", "7.06M of them used", "1.64M tokens", "3.7 min"):
+def test_it_tells_the_model_the_time_and_the_text(run, page):
+    text, parameters = text_of(page), RunRecord.load(run).parameters
+    for words in (f"{big(parameters.total)} parameters", f"{big(parameters.active)} of them used"):
+        assert words in text
+    for words in ("Run probe", "1.64M tokens", "3.7 min"):
         assert words in text
     for words in ("Six novels", "PSF-2.0"):
         assert words in text

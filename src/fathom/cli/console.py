@@ -1,8 +1,11 @@
 """How commands speak: answers on standard output, everything else on standard error."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -21,6 +24,16 @@ def answer_json(value: Any) -> None:
 def say(text: str = "") -> None:
     """Tell the person at the screen something that is not the answer."""
     typer.echo(text, err=True)
+
+
+def program() -> str:
+    """What to type for Fathom here: its name if the shell finds it, else the path it was started by."""
+    if shutil.which("fathom"):
+        return "fathom"
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return "python -m fathom"
+    return os.path.relpath(started) if started.is_relative_to(Path.cwd()) else str(started)
 
 
 def someone_is_there() -> bool:

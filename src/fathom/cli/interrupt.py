@@ -31,8 +31,8 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Take signals as a wish to stop, until the block ends."""
+def interruptible(tell: Callable[[str], None] = say) -> Iterator[Interruption]:
+    """Take signals as a wish to stop, until the block ends; `tell` says so to the person at the screen."""
     interruption = Interruption()
     first = 0.0
 
@@ -43,7 +43,7 @@ def interruptible() -> Iterator[Interruption]:
                 return
             raise KeyboardInterrupt
         interruption.signal, first = number, time.monotonic()
-        say("\nStopping after this step and saving the state. Once more leaves at once, back to the last checkpoint.")
+        tell("Stopping after this step and saving the state. Once more leaves at once, back to the last checkpoint.")
 
     before = {number: signal.signal(number, take) for number in SIGNALS}
     try:

@@ -1,6 +1,9 @@
 """A run watched in a terminal: one picture that changes with every step."""
 
+import contextlib
+import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -30,9 +33,11 @@ class LiveView:
         self._live = Live(console=console, auto_refresh=False, transient=False)
         self._standing: Standing | None = None
         self._drawn = 0.0
-        self._stopping = False
+        self._drawing = False
+        self._events: deque[str] = deque()
 
     def __enter__(self) -> Self:
+        _spare_the_picture(True)
         self._live.start()
         return self
 
@@ -41,6 +46,7 @@ class LiveView:
     ) -> None:
         self._draw(now=True)
         self._live.stop()
+        _spare_the_picture(False)
 
     def on_start(self, plan: RunPlan) -> None:
         """Print the plan above the picture."""
@@ -67,14 +73,39 @@ class LiveView:
         self._draw(now=True)
 
     def on_event(self, text: str) -> None:
-        """Print it above the picture."""
-        self._live.console.print(text, highlight=False, markup=False)
+        """Print it above the picture; a signal may say so in the middle of a drawing, which comes first then."""
+        self._events.append(text)
+        if not self._drawing:
+            self._tell()
 
     def _draw(self, *, now: bool = False) -> None:
         moment = time.monotonic()
         if self._standing and (now or moment - self._drawn >= REFRESH_SECONDS):
-            self._drawn = moment
+            self._drawn, self._drawing = moment, True
             self._live.update(picture(self._standing, self._names, self._xz, self._console.width), refresh=True)
+            self._drawing = False
+            self._tell()
+
+    def _tell(self) -> None:
+        while self._events:
+            self._drawing = True
+            self._live.console.print(self._events.popleft(), highlight=False, markup=False)
+            self._drawing = False
+
+
+def _spare_the_picture(wanted: bool) -> None:
+    """Whether Ctrl-C leaves the screen alone: no ^C shown, and no output on its way to the terminal thrown away."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import termios
+
+        terminal = sys.stdin.fileno()
+        with contextlib.suppress(termios.error):
+            settings = termios.tcgetattr(terminal)
+            if wanted:
+                settings[3] = (settings[3] & ~termios.ECHOCTL) | termios.NOFLSH
+            else:
+                settings[3] = (settings[3] | termios.ECHOCTL) & ~termios.NOFLSH
+            termios.tcsetattr(terminal, termios.TCSANOW, settings)
 
 
 def picture(standing: Standing, names: Sequence[str], xz: dict[str, float], width: int) -> RenderableType:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fathom.cli import asked
-from fathom.cli.console import answer, answer_json, say
+from fathom.cli.console import answer, answer_json, program, say
 from fathom.cli.find import recipe_file, set_aside
 
 
@@ -40,7 +40,7 @@ def pretrain(
         set_aside(folder)
     text = corpus or prepare_corpus(loaded.corpus)
     kept = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    result = conduct(loaded, folder, text, plain=plain, again=shlex.join(["fathom", *kept]))
+    result = conduct(loaded, folder, text, plain=plain, again=f"{program()} {shlex.join(kept)}")
     if not is_main_process():
         return
     if json:
@@ -60,4 +60,4 @@ def pretrain(
         answer(f"{group}: {bits:.3f} bits per byte of held-out text")
     answer(f"model: {result.model}")
     answer(f"report: {folder / 'report.html'}")
-    say(f'Try it: fathom generate "Once upon a time" --model {folder}')
+    say(f'Try it: {program()} generate "Once upon a time" --model {folder}')

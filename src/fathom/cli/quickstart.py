@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fathom.cli import asked
-from fathom.cli.console import answer, answer_json, say, someone_is_there, table
+from fathom.cli.console import answer, answer_json, program, say, someone_is_there, table
 from fathom.cli.find import is_model, recipe_file, set_aside
 from fathom.errors import UsageError
 
@@ -100,7 +100,7 @@ def _announce(recipe: "Recipe", run: Path) -> None:
 
 
 def _again(run: Path) -> str:
-    return "fathom quickstart" if run == Path("runs/quickstart") else f"fathom quickstart --run {run}"
+    return f"{program()} quickstart" + ("" if run == Path("runs/quickstart") else f" --run {run}")
 
 
 def _show(record: "RunRecord") -> None:
@@ -157,4 +157,4 @@ def _talk(run: Path) -> None:
     for prompt in PROMPTS.values():
         answer(f"  {prompt.strip()}")
     talk(Completer(_engine(run), params), person=True)
-    answer(f"Come back to it with: fathom chat {run}")
+    answer(f"Come back to it with: {program()} chat {run}")

@@ -64,7 +64,7 @@ def conduct(recipe: "Recipe", run: Path, corpus: Path, *, plain: bool, again: st
     from fathom.train.loop import train
     from fathom.train.observer import Everyone
 
-    with interruptible() as stop, watching(recipe, corpus, plain=plain) as view:
+    with watching(recipe, corpus, plain=plain) as view, interruptible(view.on_event) as stop:
         result = train(recipe, run, corpus=corpus, observer=Everyone([view, EnergyWatch(run)]), stop=stop)
     if not is_main_process():
         raise typer.Exit(0 if result.finished else stop.exit_status)
