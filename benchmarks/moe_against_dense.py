@@ -126,7 +126,7 @@ def step_seconds(recipe: str, changes: list[str]) -> float:
     tokens = torch.randint(0, loaded.model.vocab_size, (train.batch_sequences, width))
 
     def step() -> None:
-        gradients = compute_gradients(model, tokens, train, World(), 100, 1000)
+        gradients = compute_gradients(model, tokens, train, World(torch.device("cpu")), 100, 1000)
         apply_update(model, optimizer, gradients, train, 100, 1000)
 
     return statistics.median(common.seconds(step, rounds=7))

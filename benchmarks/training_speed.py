@@ -132,7 +132,7 @@ def fathom_step(config: Any, tokens: Any) -> Any:
     model.init_weights(torch.Generator().manual_seed(0))
     model.compute_dtype = torch.bfloat16
     optimizer = Optimizer(train.optimizer, model.named_parameters(), fp32=False)
-    world = World()
+    world = World(torch.device("cpu"))
     step = iter(range(10**9))
 
     def run_step() -> None:

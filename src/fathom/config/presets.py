@@ -103,7 +103,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 
-LAPTOP_VOCABULARY = 16384
+LAPTOP_VOCABULARY = 4096
 
 
 def preset(name: str) -> ModelConfig:
@@ -127,25 +127,25 @@ def laptop(depth: int, vocab_size: int = LAPTOP_VOCABULARY) -> ModelConfig:
 
 def laptop_rules(depth: int, vocab_size: int) -> list[tuple[str, Any, str]]:
     """Each number of the laptop family: its field, its value and the rule it follows, for printing."""
-    width = 64 * depth
-    heads = depth
-    routed, chosen, shared = 32, 4, 1
-    inner = max(32, width // 2)
+    width = 32 * depth
+    heads = (depth + 1) // 2
+    chosen = max(2, width // 64)
+    routed, shared, inner = 8 * chosen, 1, max(32, 2 * width // chosen)
     return [
         ("num_hidden_layers", depth, "the dial"),
         ("vocab_size", vocab_size, "the tokenizer's"),
-        ("hidden_size", width, "64 for each layer: width and depth grow together"),
+        ("hidden_size", width, "32 for each layer: width and depth grow together"),
         ("num_attention_heads", heads, "width / 64"),
-        ("qk_nope_head_dim", 64, "heads half as wide as V3's"),
-        ("qk_rope_head_dim", 32, "half the part without position, as in V3"),
-        ("v_head_dim", 64, "as the part without position, as in V3; heads x 64 = width, as in V2-Lite"),
-        ("kv_lora_rank", max(64, width // 4), "a quarter of the width, as in V2-Lite"),
+        ("qk_nope_head_dim", 48, "with the rotary part as wide as a value"),
+        ("qk_rope_head_dim", 16, "a third of the part without position; V3 has a half"),
+        ("v_head_dim", 64, "heads x 64 = width, as in V2-Lite"),
+        ("kv_lora_rank", max(32, width // 4), "a quarter of the width, as in V2-Lite"),
         ("q_lora_rank", None, "no query compression under 16B, as in V2-Lite and Moonlight"),
-        ("n_routed_experts", routed, "many small experts; half of V2-Lite's 64, for tokens are few"),
-        ("num_experts_per_tok", chosen, "an eighth of the experts"),
+        ("n_routed_experts", routed, "eight times what a token sees"),
+        ("num_experts_per_tok", chosen, "width / 64, at least 2: finer experts as width allows; V3 sees 8 of 256"),
         ("n_shared_experts", shared, "one, as in V3"),
-        ("moe_intermediate_size", inner, "half the width; the 5 a token sees make 2.5 widths, a dense layer's work"),
-        ("intermediate_size", (shared + chosen) * inner, "the leading dense layer works as hard as an expert layer"),
+        ("moe_intermediate_size", inner, "2 widths / K, which is 128: products of narrower experts run at half speed"),
+        ("intermediate_size", shared * inner + chosen * inner, "what a token sees in an expert layer"),
         ("first_k_dense_replace", min(1, depth - 1), "one leading dense layer, as in V2-Lite"),
         ("routed_scaling_factor", sqrt(chosen), "sqrt(K): K mixed experts then weigh as much as one (V3: 2.5 for 8)"),
         ("initializer_range", round(0.5 / sqrt(width), 6), "0.5 / sqrt(width), V3's 0.006 at its width 7168"),
