@@ -55,6 +55,18 @@ def test_a_stack_is_updated_as_its_matrices_would_be() -> None:
     assert torch.allclose(stack.detach(), torch.stack([s.detach() for s in singles]), atol=1e-6)
 
 
+def test_experts_take_turns_and_go_as_many_times_as_far() -> None:
+    stack, alone = parameter(4, 8, 4), parameter(4, 8, 4)
+    before = stack.detach().clone()
+    turns = muon(MuonMatrix("stack", stack), weight_decay=0.0, expert_turns=2)
+    turns.now = 3
+    turns.step()
+    muon(MuonMatrix("alone", alone), weight_decay=0.0).step()
+    moved = stack.detach() - before
+    assert moved[[0, 2]].count_nonzero() == 0
+    assert torch.allclose(moved[[1, 3]], 2 * (alone.detach() - before)[[1, 3]], atol=1e-6)
+
+
 def test_gate_and_up_are_two_matrices() -> None:
     fused = parameter(2, 8, 4)
     halves = nn.Parameter(fused.detach().view(4, 4, 4).clone())

@@ -59,6 +59,10 @@ class OptimizerConfig(Section):
     muon_experts: bool = True
     """Whether Muon updates the expert stacks too, as in Moonlight; off, AdamW does. Orthogonalising a matrix costs as
     much as training 3 to 5 times its smaller side in tokens on it, so it is dear where a step gives an expert fewer."""
+    muon_expert_turns: int = Field(default=1, ge=1)
+    """Steps over which Muon's experts take turns: with n, each step moves every n-th expert of a stack, n times as far,
+    along a momentum that gathers every step's gradient. It divides the cost of orthogonalising experts, which is more
+    than training them where a step gives each fewer tokens than about 5 times its width."""
     newton_schulz_steps: int = Field(default=5, ge=1)
     """Iterations of Muon's orthogonalisation. Jordan: 5."""
     gradient_clip: float = Field(default=1.0, gt=0)

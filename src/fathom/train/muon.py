@@ -45,12 +45,17 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.1,
         scale: Callable[[int, int], float],
         newton_schulz_steps: int = 5,
+        expert_turns: int = 1,
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
+        """With `expert_turns` n, expert e of every stack moves at each step that leaves e over by n, n times as far."""
         self._matrices = tuple(matrices)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([matrix.parameter for matrix in self._matrices], defaults)
         self._scale, self._steps, self._dtype = scale, newton_schulz_steps, dtype
+        self._turns = expert_turns
+        self.now = 0
+        """The step that comes next, which says whose turn it is; whoever counts the steps sets it."""
 
     def materialise(self) -> None:
         """Create the momentum of every parameter, as zeros."""
@@ -74,7 +79,9 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, momenta, momentum)
         if group["weight_decay"]:
             torch._foreach_mul_([_local(matrix.parameter) for matrix in live], 1.0 - rate * group["weight_decay"])
-        for pieces in _batches([_Piece(matrix, update) for matrix, update in zip(live, ahead, strict=True)]):
+        for pieces in _batches(
+            [_Piece(m, update, self.now, self._turns) for m, update in zip(live, ahead, strict=True)]
+        ):
             self._update(pieces, rate)
 
     def _update(self, pieces: list["_Piece"], rate: float) -> None:
@@ -91,14 +98,19 @@ class Muon(torch.optim.Optimizer):
 class _Piece:
     """One parameter's share of a batch: N matrices of R by C, and the way from and to the (sharded) parameter."""
 
-    def __init__(self, matrix: MuonMatrix, update: Tensor) -> None:
-        self.matrix, self.update = matrix, update
+    def __init__(self, matrix: MuonMatrix, update: Tensor, now: int, turns: int) -> None:
         parameter = matrix.parameter
+        self.matrix = matrix
         self.is_stack = parameter.dim() == 3
+        self.turns = turns if self.is_stack else 1
+        first = _local_rows(parameter).start if isinstance(parameter, DTensor) and self.is_stack else 0
+        # The experts of this process whose number in the whole stack is `now` modulo `turns`.
+        self.chosen = slice((now - (first or 0)) % self.turns, None, self.turns)
+        self.update = update[self.chosen] if self.is_stack else update
         rows = parameter.shape[-2] // matrix.stacked
         self.shape = (rows, parameter.shape[-1])
         # A stack is sharded by whole matrices, so each process orthogonalises its own; one matrix must be gathered.
-        stacks = update.shape[0] if self.is_stack else 1
+        stacks = self.update.shape[0] if self.is_stack else 1
         self.count = stacks * matrix.stacked
 
     @property
@@ -124,7 +136,9 @@ class _Piece:
         target = _local(parameter)
         if isinstance(parameter, DTensor) and not self.is_stack:
             orthogonal = orthogonal.reshape(parameter.shape)[_local_rows(parameter)]
-        target.add_(orthogonal.reshape(target.shape), alpha=-rate)
+        if self.is_stack:
+            target = target[self.chosen]
+        target.add_(orthogonal.reshape(target.shape), alpha=-rate * self.turns)
 
 
 def _batches(pieces: list[_Piece]) -> Iterable[list[_Piece]]:

@@ -41,9 +41,11 @@ class Optimizer:
         self._parts.append(_adamw(config, {name: self.parameters[name] for name in roles}, roles))
         self._peaks = [[float(group["lr"]) for group in part.param_groups] for part in self._parts]
 
-    def step(self, factor: float) -> None:
-        """Update every parameter at `factor` times its peak rate."""
+    def step(self, factor: float, now: int = 0) -> None:
+        """Update every parameter at `factor` times its peak rate; `now` counts the steps before this one."""
         for part, peaks in zip(self._parts, self._peaks, strict=True):
+            if isinstance(part, Muon):
+                part.now = now
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             part.step()
@@ -135,5 +137,6 @@ def _muon(config: OptimizerConfig, parameters: Mapping[str, nn.Parameter], *, fp
         weight_decay=config.weight_decay,
         scale=rms_scale if config.muon_scale == "rms" else spectral_scale,
         newton_schulz_steps=config.newton_schulz_steps,
+        expert_turns=config.muon_expert_turns,
         dtype=torch.float32 if fp32 else torch.bfloat16,
     )

@@ -75,7 +75,7 @@ def apply_update(
 ) -> None:
     """Clip, update the parameters, move the routing biases, and let the gradients go."""
     clip_gradients(gradients_of(model), gradients.norm, train.optimizer.gradient_clip)
-    optimizer.step(schedule.learning_rate_factor(train.schedule, step, steps))
+    optimizer.step(schedule.learning_rate_factor(train.schedule, step, steps), step)
     speed = schedule.bias_update_speed(train, step, steps)
     # MTP modules come last and stand still in a step in which they did not run.
     update_biases(routing_biases(model)[: gradients.loads.shape[0]], gradients.loads, speed)
