@@ -77,7 +77,6 @@ def one_run(asked: argparse.Namespace, variant: str, seed: int, changes: list[st
     result = train(recipe, run, corpus=corpus)
     size = count(recipe.model, recipe.train.sequence_length)
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    violations = [max(row["max_vio"]) for row in last if row.get("max_vio")]
     return {
         "variant": variant,
         "seed": seed,
@@ -88,7 +87,7 @@ def one_run(asked: argparse.Namespace, variant: str, seed: int, changes: list[st
         "total": size.total,
         "active": size.active,
         "inner": recipe.model.intermediate_size,
-        "max_vio": statistics.mean(violations[-20:]) if violations else None,
+        "max_vio": last[-1].get("max_vio_global") if size.routed_experts else None,
     }
 
 
@@ -141,6 +140,7 @@ def report(asked: argparse.Namespace, results: list[dict[str, Any]]) -> None:
         mine = [result for result in results if result["variant"] == variant]
         groups = list(mine[0]["bits_per_byte"])
         means = [statistics.mean(r["bits_per_byte"].values()) for r in mine]
+        violations = [r["max_vio"] for r in mine if r["max_vio"] is not None]
         rows.append(
             [
                 variant,
@@ -149,7 +149,7 @@ def report(asked: argparse.Namespace, results: list[dict[str, Any]]) -> None:
                 *(f"{statistics.mean(r['bits_per_byte'][g] for r in mine):.3f}" for g in groups),
                 f"{statistics.mean(means):.4f}",
                 f"{min(means):.4f} - {max(means):.4f}",
-                f"{statistics.mean(r['max_vio'] for r in mine):.2f}" if mine[0]["max_vio"] is not None else "-",
+                f"{statistics.mean(violations):.2f}" if violations else "-",
             ]
         )
     columns = [

@@ -43,6 +43,7 @@ STEP = StepMetrics(
     matmul_share=0.41,
     max_vio=0.35,
     max_vio_by_layer=(0.3, 0.4),
+    max_vio_global=0.2,
     expert_load=((8, 8, 8, 8), (0, 16, 8, 8)),
     memory_bytes=1 << 30,
 )

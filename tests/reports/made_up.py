@@ -106,6 +106,7 @@ def make_run(folder: Path, steps: int = 400, *, corpus: bool = True, model: bool
                     matmul_share=0.42,
                     max_vio=uneven * 1.8,
                     max_vio_by_layer=(uneven,) * layers,
+                    max_vio_global=uneven,
                     expert_load=tuple(map(tuple, loads)) if step % 2 == 0 else None,
                     memory_bytes=1_400_000_000,
                 )

@@ -42,7 +42,9 @@ def figures(record: RunRecord, cost: Cost | None) -> str:
     if usual:
         entries.append(Tile(f"{median(s.tokens_per_second for s in usual):,.0f}", "tokens a second"))
         entries.append(Tile(f"{median(s.matmul_share for s in usual):.0%}", "of the machine's measured matrix peak"))
-        entries.append(Tile(f"{record.steps[-1].max_vio:.2f}", "MaxVio at the last step; 0 is perfect balance"))
+        entries.append(
+            Tile(f"{record.steps[-1].max_vio_global:.2f}", "MaxVio of the last 100 steps; 0 is perfect balance")
+        )
     if cost:
         entries.append(Tile(cents(cost.electricity_cents), "of electricity" + ("" if cost.measured else ", estimated")))
     return tiles(entries)
@@ -141,7 +143,10 @@ def balance(record: RunRecord) -> str:
         "MaxVio over the steps",
         "step",
         "MaxVio",
-        [Series("MaxVio, mean over layers", [(s.step, s.max_vio) for s in record.steps], "two", smooth=True)],
+        [
+            Series("of a step's batch", [(s.step, s.max_vio) for s in record.steps], "two", smooth=True),
+            Series("of 100 steps together", [(s.step, s.max_vio_global) for s in record.steps], "one", smooth=True),
+        ],
         [Level(f"{BALANCED}", BALANCED, "soft")],
         from_zero=True,
         ceiling=4.0,
@@ -153,7 +158,8 @@ def balance(record: RunRecord) -> str:
     picture = heat_map("Load of every expert over the steps", rows, groups, span, "step")
     scale = '<p class="note">unused <span class="scale"></span> twice the mean load or more; clear is even</p>'
     note = (
-        f"MaxVio is how far the busiest expert of a batch exceeds the mean load; 0 is perfect. "
+        f"MaxVio is how far the busiest expert exceeds the mean load, mean over layers; 0 is perfect. A small batch is "
+        f"uneven by its text alone, so it is shown over 100 steps too. "
         f"Balanced here by {method[record.recipe.train.balance.method]}. Below, one row an expert, grouped by layer."
     )
     return section("Experts", chart.svg() + picture + scale, note)

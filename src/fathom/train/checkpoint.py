@@ -13,13 +13,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, cast
 
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import AsyncSaveResponse, async_save
 
 from fathom.errors import CheckpointError, TrainingError
 from fathom.parallel.mesh import World
@@ -27,6 +24,13 @@ from fathom.parallel.mesh import World
 _COMPLETE = re.compile(r"step-(\d{8})")
 _FACTS = "state.json"
 _ALONE = "torch.distributed is disabled, unavailable or uninitialized"
+
+
+def _distributed_checkpoint() -> ModuleType:
+    """torch.distributed.checkpoint, imported when first needed: that takes longer than a run's first steps."""
+    import torch.distributed.checkpoint as dcp
+
+    return dcp
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ class Checkpoint:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=_ALONE)
-                load(cast(dict[str, Any], tensors), storage_reader=FileSystemReader(self.folder))
-        except (Exception, CheckpointException) as error:
+                dcp = _distributed_checkpoint()
+                dcp.load(cast(dict[str, Any], tensors), storage_reader=dcp.FileSystemReader(self.folder))
+        except (Exception, _distributed_checkpoint().CheckpointException) as error:
             raise CheckpointError(self._damaged(error)) from error
 
     def _damaged(self, error: BaseException) -> str:
@@ -96,14 +101,15 @@ class CheckpointStore:
             if self._world.is_main:
                 partial.mkdir()
                 _write_flushed(partial / _FACTS, json.dumps(facts))
-            response = async_save(
+            dcp = _distributed_checkpoint()
+            response = dcp.async_save(
                 cast(dict[str, Any], tensors),
-                storage_writer=FileSystemWriter(partial, sync_files=True),
+                storage_writer=dcp.FileSystemWriter(partial, sync_files=True),
                 process_group=self._world.checkpoint_group,
             )
-        except (Exception, CheckpointException) as error:
+        except (Exception, _distributed_checkpoint().CheckpointException) as error:
             self._give_up(partial, error)
-        done = response.upload_completion if isinstance(response, AsyncSaveResponse) else response
+        done = response if isinstance(response, Future) else response.upload_completion
         self._pending = _Pending(step, partial, done)
 
     def poll(self) -> None:
@@ -121,7 +127,7 @@ class CheckpointStore:
             pending.done.result()
             if self._world.is_main:
                 self._complete(pending.folder)
-        except (Exception, CheckpointException) as error:
+        except (Exception, _distributed_checkpoint().CheckpointException) as error:
             self._give_up(pending.folder, error)
 
     def keep_what_is_written(self) -> None:
@@ -162,7 +168,7 @@ class CheckpointStore:
 
 def _reason(error: BaseException) -> str:
     """What went wrong, in a line: the system's own word where there is one under torch's."""
-    if isinstance(error, CheckpointException):
+    if isinstance(error, _distributed_checkpoint().CheckpointException):
         error = next(iter(error.failures.values()))[0]
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):

@@ -48,6 +48,7 @@ class TensorBoardLog(Silent):
         "tokens_per_second",
         "matmul_share",
         "max_vio",
+        "max_vio_global",
         "memory_bytes",
     )
 

@@ -1,17 +1,25 @@
 """Turns what a step found into numbers for people: losses, speed against the machine's peak, load, memory."""
 
 import math
+from collections import deque
+
+import torch
+from torch import Tensor
 
 from fathom.config.recipe import Recipe
 from fathom.model.count import count
 from fathom.parallel.mesh import World
 from fathom.train import schedule
+from fathom.train.balance import max_violation
 from fathom.train.guard import Batch
 from fathom.train.memory import memory_bytes
 from fathom.train.observer import RunPlan, StepMetrics
 from fathom.train.prepare import Text
 from fathom.train.state import Counters
 from fathom.train.step import Gradients
+
+LOAD_WINDOW = 100
+"""Steps whose loads MaxVio is also judged over together."""
 
 
 class Meter:
@@ -21,6 +29,7 @@ class Meter:
         """`peak` is the measured matrix-product FLOP/s of all processes together."""
         self._recipe, self._train, self._text, self._world, self._peak = recipe, recipe.train, text, world, peak
         self._count = count(recipe.model, context=recipe.train.sequence_length)
+        self._loads: deque[Tensor] = deque(maxlen=LOAD_WINDOW)
 
     def plan(self, run: str, step: int, steps: int | None) -> RunPlan:
         """What a run that has done `step` of `steps` steps is about to do."""
@@ -66,8 +75,18 @@ class Meter:
             matmul_share=speed * self._flop_per_token(batch.step, steps) / self._peak,
             max_vio=sum(gradients.max_vio) / max(len(gradients.max_vio), 1),
             max_vio_by_layer=gradients.max_vio,
+            max_vio_global=self._global_violation(gradients.loads),
             expert_load=tuple(map(tuple, gradients.loads.tolist())) if records_load else None,
             memory_bytes=memory_bytes(self._world.device),
+        )
+
+    def _global_violation(self, loads: Tensor) -> float:
+        """MaxVio of the last steps' loads together, mean over the expert layers that ran in all of them."""
+        if self._loads and self._loads[-1].shape != loads.shape:
+            self._loads.clear()
+        self._loads.append(loads.cpu())
+        return (
+            max_violation(sum(self._loads, torch.zeros_like(self._loads[-1]))).mean().item() if loads.numel() else 0.0
         )
 
     def _flop_per_token(self, step: int, steps: int | None) -> float:

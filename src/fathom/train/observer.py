@@ -63,6 +63,9 @@ class StepMetrics:
     max_vio: float
     """(max load - mean load) / mean load over this step's batch, mean over expert layers."""
     max_vio_by_layer: tuple[float, ...]
+    max_vio_global: float
+    """The same of the last hundred steps' loads together: what is left when the differences between small batches,
+    which no bias can foresee, have evened out (arXiv 2408.15664 judges by this)."""
     expert_load: tuple[tuple[int, ...], ...] | None
     """Tokens of each expert, by layer; None at steps that do not record it."""
     memory_bytes: int
