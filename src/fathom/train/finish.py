@@ -19,6 +19,9 @@ from fathom.train.observer import Evaluation, Sample
 from fathom.train.prepare import DTYPES, Text
 from fathom.train.state import persistent_tensors
 
+STRETCHES = 8
+"""Places of a held-out group that a quick evaluation reads. Each but the first begins with one token out of context."""
+
 
 def judge(
     model: Transformer, text: Text, world: World, train: TrainConfig, step: int, *, complete: bool
@@ -28,7 +31,7 @@ def judge(
     evaluations = []
     for group, shards in text.validation.items():
         part = complete or len(shards) - 1 <= train.evaluate_tokens
-        tokens = shards if part else _Beginning(shards, train.evaluate_tokens + 1)
+        tokens = shards if part else stretches(shards, train.evaluate_tokens + 1)
         result = bits_per_byte(
             model,
             tokens,
@@ -58,18 +61,11 @@ def judge(
     return evaluations
 
 
-class _Beginning:
-    """The first tokens of some shards."""
-
-    def __init__(self, shards: TokenShards, length: int) -> None:
-        self._shards, self._length = shards, min(length, len(shards))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, place: slice) -> NDArray[np.int64]:
-        start, stop, _ = place.indices(self._length)
-        return self._shards[start:stop]
+def stretches(shards: TokenShards, length: int) -> NDArray[np.int64]:
+    """`length` tokens in `STRETCHES` runs spread evenly over the shards, which hold one source after another."""
+    each = -(-length // STRETCHES)
+    starts = np.linspace(0, len(shards) - each, STRETCHES).astype(int)
+    return np.concatenate([shards[start : start + each] for start in starts])[:length]
 
 
 def write_samples(model: Transformer, text: Text, world: World, train: TrainConfig, step: int) -> list[Sample]:
