@@ -17,17 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fathom.cache import cache_folder
+
 SOURCE = Path(__file__).with_name("native.cpp")
 # Sums may be reordered, which vectorising them needs; infinities and NaN keep their meaning.
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"]
 STORAGE = {torch.float32: "f32", torch.bfloat16: "bf16"}
-
-
-def cache_folder() -> Path:
-    """Where Fathom keeps what it can make or fetch again: FATHOM_CACHE, or the user's cache folder."""
-    base = os.environ.get("FATHOM_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fathom"
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fathom.cache import cache_folder
 from fathom.corpus.manifest import sha256_of
 from fathom.corpus.packages.archives import member
 from fathom.corpus.packages.package import Package, SourceUnavailableError
@@ -17,14 +17,9 @@ from fathom.corpus.packages.package import Package, SourceUnavailableError
 TIMEOUT = 900
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: FATHOM_CACHE, or ~/.cache/fathom."""
-    return Path(os.environ.get("FATHOM_CACHE") or Path.home() / ".cache" / "fathom") / "downloads"
-
-
 def fetch(package: Package) -> Path:
     """The checked file of `package`, from the cache or downloaded now."""
-    folder = cache_folder() / re.sub(r"[^\w.-]+", "-", f"{package.client}-{package.requirement}")
+    folder = cache_folder() / "downloads" / re.sub(r"[^\w.-]+", "-", f"{package.client}-{package.requirement}")
     for path in sorted(folder.glob("*")):
         if path.is_file() and content_sha256(package, path) == package.sha256:
             return path
