@@ -63,6 +63,10 @@ def test_experts_equal_one_expert_at_a_time(
     dtype: torch.dtype, master: torch.dtype, tolerance: float, tokens: int, n_experts: int, data: Any, seed: int
 ) -> None:
     chosen = data.draw(st.integers(1, n_experts))
+    if dtype == torch.bfloat16:
+        # The gate weight's gradient is a dot product. Alone, one that cancels to nearly zero has no correct bits in
+        # bf16, in either form; the norm over many tokens has.
+        tokens += 32
     torch.manual_seed(seed)
     D, inner = 16, 8
     ids = torch.rand(tokens, n_experts).topk(chosen).indices
