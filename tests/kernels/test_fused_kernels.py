@@ -25,6 +25,24 @@ def close(found: Tensor, exact: Tensor) -> bool:
     return bool((found.double() - exact).norm() <= CLOSE * exact.norm() + 1e-12)
 
 
+ROUNDED = 3 * 2.0**-9
+"""Distance from a sum of rounded numbers, as a share of the sum of their sizes: three roundings of 2^-9 at most."""
+
+
+def sizes_before_cancelling(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, scale: float) -> list[Tensor]:
+    """The terms of the gradients of q, k and v, added up without their signs; (B, H, S, C or U), float64.
+
+    The gradient of a score is p (d - delta). Where a query sees a few keys, d and delta are nearly equal, and both come
+    from numbers rounded to bfloat16: the result can be exact to a rounding of d and delta, not of their difference.
+    """
+    with torch.no_grad():
+        scores = (q @ k.mT * scale).masked_fill(torch.ones(q.shape[2], q.shape[2]).triu(1).bool(), float("-inf"))
+        p = scores.softmax(-1)
+        sizes = grad.abs() @ v.abs().mT + (grad.abs() * (p @ v).abs()).sum(-1, keepdim=True)
+        slope = p * sizes * scale
+        return [slope @ k.abs(), slope.mT @ q.abs(), p.mT @ grad.abs()]
+
+
 def experts_case(T: int, D: int, inner: int, E: int, K: int, dtype: torch.dtype, seed: int) -> list[Tensor]:
     torch.manual_seed(seed)
     ids = torch.stack([torch.randperm(E)[:K] for _ in range(T)])
@@ -74,8 +92,7 @@ def test_an_expert_nobody_chose_has_no_gradient() -> None:
 @given(
     batch=st.integers(1, 3),
     heads=st.integers(1, 3),
-    # With a handful of keys the gradient of the scores is a small difference of nearly equal, rounded numbers.
-    length=st.integers(16, 200),
+    length=st.integers(2, 200),
     width=st.sampled_from([32, 64, 96, 192]),
     value=st.sampled_from([32, 64, 128]),
     seed=st.integers(0, 1000),
@@ -89,10 +106,12 @@ def test_attention_equals_the_equations(batch: int, heads: int, length: int, wid
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     out, reference = attention_fused.causal_attention_fused(*inputs, scale), attention_reference(*exact, scale)
     assert close(out, reference)
-    for found, wanted in zip(
-        torch.autograd.grad(out, inputs, grad), torch.autograd.grad(reference, exact, grad.double()), strict=True
-    ):
-        assert close(found, wanted)
+    found = torch.autograd.grad(out, inputs, grad)
+    wanted = torch.autograd.grad(reference, exact, grad.double())
+    for ours, theirs, size in zip(found, wanted, sizes_before_cancelling(*exact, grad.double(), scale), strict=True):
+        assert (ours.double() - theirs).norm() <= ROUNDED * size.norm()
+        if length >= 16:
+            assert close(ours, theirs)
 
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:
