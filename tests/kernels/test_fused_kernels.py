@@ -9,6 +9,7 @@ from torch import Tensor
 from fathom.kernels import attention_fused, experts_fused, native
 from fathom.kernels.attention import attention_reference
 from fathom.kernels.experts import experts_reference
+from fathom.kernels.newton_schulz import orthogonalise, orthogonalise_reference
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,18 @@ def test_attention_equals_the_equations(batch: int, heads: int, length: int, wid
         assert (ours.double() - theirs).norm() <= ROUNDED * size.norm()
         if length >= 16:
             assert close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(7, 128, 128), (1, 32, 96), (3, 64, 256), (0, 32, 32)])
+@pytest.mark.parametrize("scale", [1.0, 1e-20])
+def test_orthogonalising_is_as_exact_as_in_pytorch(shape: tuple[int, int, int], scale: float) -> None:
+    torch.manual_seed(0)
+    matrices = (torch.randn(shape) * scale).bfloat16()
+    before = matrices.clone()
+    exact = orthogonalise_reference(matrices.double(), dtype=torch.float64)
+    distance = (orthogonalise(matrices).double() - exact).norm()
+    assert distance <= 1.2 * (orthogonalise_reference(matrices).double() - exact).norm()
+    assert torch.equal(matrices, before)
 
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:

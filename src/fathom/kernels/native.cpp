@@ -6,8 +6,9 @@
 
 namespace {
 
+// With `weights` (rows), the gradient of sum(weights * nll) takes the place of the logits.
 template <class T>
-void cross_entropy(T* logits, const int64_t* targets, float* nll, int64_t rows, int64_t V, int64_t gradient) {
+void cross_entropy(T* logits, const int64_t* targets, const float* weights, float* nll, int64_t rows, int64_t V) {
 #pragma omp parallel if (rows * V > SMALL)
     {
         std::vector<float> kept(V);
@@ -19,11 +20,11 @@ void cross_entropy(T* logits, const int64_t* targets, float* nll, int64_t rows, 
 #pragma omp simd reduction(+ : sum)
             for (int64_t i = 0; i < V; i++) sum += e[i] = exponential(load(z + i) - top);
             nll[r] = top + std::log(sum) - at_target;
-            if (!gradient) continue;
-            float scale = 1.0f / sum;
+            if (!weights) continue;
+            float scale = weights[r] / sum;
 #pragma omp simd
             for (int64_t i = 0; i < V; i++) store(z + i, e[i] * scale);
-            store(z + targets[r], e[targets[r]] * scale - 1.0f);
+            store(z + targets[r], e[targets[r]] * scale - weights[r]);
         }
     }
 }
@@ -240,8 +241,9 @@ void heads_backward(const T* grad_q, const T* grad_k, const T* grad_v, const flo
 #define FOR_EACH_STORAGE(DEFINE) DEFINE(float, f32) DEFINE(bf16, bf16)
 
 #define DEFINE(T, NAME)                                                                                                \
-    void cross_entropy_##NAME(T* logits, const int64_t* targets, float* nll, int64_t rows, int64_t V, int64_t gradient) {  \
-        cross_entropy(logits, targets, nll, rows, V, gradient);                                                        \
+    void cross_entropy_##NAME(T* logits, const int64_t* targets, const float* weights, float* nll, int64_t rows,          \
+                              int64_t V) {                                                                             \
+        cross_entropy(logits, targets, weights, nll, rows, V);                                                         \
     }                                                                                                                  \
     void rms_norm_forward_##NAME(const T* x, const float* weight, T* y, float* inverse, int64_t rows, int64_t D,       \
                                  float eps) {                                                                          \

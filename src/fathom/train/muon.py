@@ -76,17 +76,18 @@ class Muon(torch.optim.Optimizer):
         gradients = [_local(gradient) for m in live if (gradient := m.parameter.grad) is not None]
         momenta = [_local(self.state[matrix.parameter]["momentum"]) for matrix in live]
         torch._foreach_lerp_(momenta, gradients, 1.0 - momentum)
-        ahead = torch._foreach_lerp(gradients, momenta, momentum)
         if group["weight_decay"]:
             torch._foreach_mul_([_local(matrix.parameter) for matrix in live], 1.0 - rate * group["weight_decay"])
-        for pieces in _batches(
-            [_Piece(m, update, self.now, self._turns) for m, update in zip(live, ahead, strict=True)]
-        ):
-            self._update(pieces, rate)
+        pieces = [
+            _Piece(matrix, gradient, average, momentum, self.now, self._turns)
+            for matrix, gradient, average in zip(live, gradients, momenta, strict=True)
+        ]
+        for batch in _batches(pieces):
+            self._update(batch, rate)
 
     def _update(self, pieces: list["_Piece"], rate: float) -> None:
         counts = [piece.count for piece in pieces]
-        batch = torch.empty(sum(counts), *pieces[0].key, dtype=self._dtype, device=pieces[0].update.device)
+        batch = torch.empty(sum(counts), *pieces[0].key, dtype=self._dtype, device=pieces[0].gradient.device)
         for piece, part in zip(pieces, batch.split(counts), strict=True):
             part.copy_(piece.matrices())
         if sum(counts):
@@ -98,7 +99,9 @@ class Muon(torch.optim.Optimizer):
 class _Piece:
     """One parameter's share of a batch: N matrices of R by C, and the way from and to the (sharded) parameter."""
 
-    def __init__(self, matrix: MuonMatrix, update: Tensor, now: int, turns: int) -> None:
+    def __init__(
+        self, matrix: MuonMatrix, gradient: Tensor, average: Tensor, momentum: float, now: int, turns: int
+    ) -> None:
         parameter = matrix.parameter
         self.matrix = matrix
         self.is_stack = parameter.dim() == 3
@@ -106,11 +109,13 @@ class _Piece:
         first = _local_rows(parameter).start if isinstance(parameter, DTensor) and self.is_stack else 0
         # The experts of this process whose number in the whole stack is `now` modulo `turns`.
         self.chosen = slice((now - (first or 0)) % self.turns, None, self.turns)
-        self.update = update[self.chosen] if self.is_stack else update
+        if self.is_stack:
+            gradient, average = gradient[self.chosen], average[self.chosen]
+        self.gradient, self.average, self.momentum = gradient, average, momentum
         rows = parameter.shape[-2] // matrix.stacked
         self.shape = (rows, parameter.shape[-1])
         # A stack is sharded by whole matrices, so each process orthogonalises its own; one matrix must be gathered.
-        stacks = self.update.shape[0] if self.is_stack else 1
+        stacks = gradient.shape[0] if self.is_stack else 1
         self.count = stacks * matrix.stacked
 
     @property
@@ -118,8 +123,8 @@ class _Piece:
         return min(self.shape), max(self.shape)
 
     def matrices(self) -> Tensor:
-        """The update as (N, R, C), R <= C, gathered from all processes where one matrix is cut."""
-        whole = self.update
+        """Nesterov's update as (N, R, C), R <= C, gathered from all processes where one matrix is cut."""
+        whole = torch.lerp(self.gradient, self.average, self.momentum)
         parameter = self.matrix.parameter
         if isinstance(parameter, DTensor) and not self.is_stack:
             whole = DTensor.from_local(
