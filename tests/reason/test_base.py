@@ -2,15 +2,17 @@
 
 import json
 import random
+import shutil
 from itertools import islice
 
 import pytest
 
 from fathom.config.reason import BaseConfig, DocumentsConfig, ReasonRecipe, RLConfig
 from fathom.corpus.tokenizer import Tokenizer
-from fathom.errors import RecipeError
+from fathom.errors import CheckpointError, RecipeError
 from fathom.reason.base import build_base
-from fathom.reason.documents import documents
+from fathom.reason.documents import documents, write_documents
+from fathom.reason.registry import make_task
 from fathom.reason.task import is_held_out
 from fathom.reason.tasks.inverse import Inverse
 from fathom.weights.folder import load
@@ -50,6 +52,44 @@ def test_made_again_it_is_found_ready(base, recipe, task):
     weights = (base / "model.safetensors").read_bytes()
     assert build_base(recipe.base, task, base.parents[2]) == base
     assert (base / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (Inverse(steps=2), {}, 1),
+        (Inverse(languages=("en", "zh")), {}, 1),
+        (Inverse(), {"facts": 0.2}, 1),
+        (Inverse(), {}, 2),
+    ],
+)
+def test_documents_of_another_task_mix_or_seed_are_not_taken_for_these(changed, tmp_path):
+    path = tmp_path / "documents.jsonl"
+    written = write_documents(Inverse(), DocumentsConfig(megabytes=0.001), 1, path).read_bytes()
+    task, mix, seed = changed
+    with pytest.raises(CheckpointError, match="another task, mix or seed"):
+        write_documents(task, DocumentsConfig(megabytes=0.001, **mix), seed, path)
+    assert path.read_bytes() == written
+    assert write_documents(Inverse(), DocumentsConfig(megabytes=0.001), 1, path) == path
+
+
+def test_documents_that_do_not_say_what_they_are_of_are_refused(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    path.write_text('{"text": "old"}\n')
+    with pytest.raises(CheckpointError, match=r"documents\.jsonl"):
+        write_documents(Inverse(), DocumentsConfig(megabytes=0.001), 1, path)
+
+
+def test_a_base_made_by_another_recipe_is_noticed(base, recipe, tmp_path):
+    other = make_task("inverse", steps=2)
+    folder = base.parents[2]
+    with pytest.raises(CheckpointError, match="another task"):
+        build_base(recipe.base, other, folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    for path in (tmp_path / "copy").glob("phase-*/documents.jsonl"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="the text"):
+        build_base(recipe.base, other, tmp_path / "copy")
 
 
 def test_asked_to_stop_it_says_so_and_goes_on_later(recipe, task, tmp_path, base):

@@ -4,12 +4,15 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from fathom.config.reason import DocumentsConfig
+from fathom.errors import CheckpointError
 from fathom.progress import track
 from fathom.reason.task import Problem, Task, draw
+from fathom.train.run import read_json, write_json
 
 
 @runtime_checkable
@@ -42,8 +45,18 @@ def documents(task: Teachable, mix: DocumentsConfig, seed: int) -> Iterator[str]
 
 
 def write_documents(task: Teachable, mix: DocumentsConfig, seed: int, path: Path) -> Path:
-    """Write the mix as JSON lines at `path`, whole or not at all; what stands there is taken as finished."""
+    """Write the mix as JSON lines at `path`, whole or not at all, with a fingerprint of all it depends on beside it.
+
+    What stands there is found ready if it was written of the same task, mix and seed; else `CheckpointError`.
+    """
+    beside = path.with_suffix(".of.json")
+    mark = sha256(f"{task!r} {mix.model_dump_json()} {seed}".encode()).hexdigest()
     if path.exists():
+        if read_json(beside, {}).get("of") != mark:
+            raise CheckpointError(
+                f"{path} was written for another task, mix or seed: go on with the recipe it was written for, begin "
+                "anew with --fresh, or use another folder."
+            )
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
@@ -58,5 +71,6 @@ def write_documents(task: Teachable, mix: DocumentsConfig, seed: int, path: Path
                 break
         file.flush()
         os.fsync(file.fileno())
+    write_json(beside, {"of": mark})
     os.replace(partial, path)
     return path
