@@ -191,6 +191,16 @@ def test_log_probabilities_are_those_of_the_written_tokens(client):
         assert entry.top_logprobs[0].logprob == pytest.approx(entry.logprob, abs=1e-4)
 
 
+def test_an_answer_goes_on_past_its_end_where_it_is_asked_to(client):
+    bias = {"1": 100}
+    eager = client.chat.completions.create(model="tiny", messages=ASK, max_tokens=9, logit_bias=bias)
+    assert (eager.choices[0].finish_reason, eager.usage.completion_tokens) == ("stop", 1)
+    endless = client.chat.completions.create(
+        model="tiny", messages=ASK, max_tokens=9, logit_bias=bias, extra_body={"ignore_eos": True}
+    )
+    assert (endless.choices[0].finish_reason, endless.usage.completion_tokens) == ("length", 9)
+
+
 def test_whoever_leaves_frees_the_engine(addresses):
     address = addresses["deepseek-v3.1"]
     body = {"model": "tiny", "messages": ASK, "stream": True, "max_tokens": 900}

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -61,6 +61,17 @@ class Visit:
         if not self.finished:
             self.finished, self.status = True, status
             self._enter()
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """What fails in here ends the visit; raises `Problem`."""
+        try:
+            yield
+        except Exception as error:
+            problem = problem_of(error)
+            self.done(problem.status)
+            self.close()
+            raise problem from error
 
     def close(self) -> None:
         """Leave; what was not done was broken off by the client."""

@@ -170,7 +170,9 @@ class Speaker:
         structured = self._tool_grammar(ask)
         if structured is not None and params.structured is not None:
             raise GenerationError("response_format cannot be combined with tools that are required or strict.")
-        stops = (*params.stop_token_ids, *self.tokenizer.stop_ids)
+        stops = params.stop_token_ids
+        if not params.ignore_eos:
+            stops = (*stops, *self.tokenizer.stop_ids)
         if ask.tools and ask.tool_use is not ToolUse.NONE and not ask.several_calls:
             stops = (*stops, self.tokenizer.reserved_id(special.TOOL_CALL_END))
         params = replace(

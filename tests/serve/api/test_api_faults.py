@@ -37,6 +37,11 @@ def test_malformed_bodies_are_told_what_is_wrong(serve):
         (json.dumps(ASK | {"max_tokens": 0}).encode(), 422, "max_tokens"),
         (json.dumps(ASK | {"stop": ["x"] * 17}).encode(), 422, "stop"),
         (json.dumps(ASK | {"top_logprobs": 3}).encode(), 422, "needs logprobs"),
+        (
+            json.dumps(ASK | {"ignore_eos": True, "response_format": {"type": "json_object"}}).encode(),
+            422,
+            "cannot be combined",
+        ),
         (json.dumps(ASK | {"n": 1000}).encode(), 422, "n is 1000"),
         (json.dumps(ASK | {"model": "gpt-9"}).encode(), 400, "Model Not Exist"),
         (json.dumps(ASK | {"messages": [{"role": "robot", "content": "x"}]}).encode(), 400, "role"),

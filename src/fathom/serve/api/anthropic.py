@@ -1,8 +1,6 @@
 """Messages in Anthropic's form, streamed and not; counting tokens; models."""
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,26 +8,18 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from fathom.serve.api.chat import Collected, Run, collect, policy_of
+from fathom.serve.api.chat import Collected, collect, policy_of
 from fathom.serve.api.describe import plain_responses, responses
 from fathom.serve.api.messages_answer import MessageAnswer, MessageError, ModelInfo, ModelPage, TokenCount
 from fathom.serve.api.messages_asking import ask_of_messages
 from fathom.serve.api.messages_request import CountRequest, MessagesRequest
-from fathom.serve.api.messages_stream import MessageWriter, error_event
+from fathom.serve.api.messages_stream import MessageWriter, stop_reason, usage
 from fathom.serve.api.wire import dumped, new_id
+from fathom.serve.api.writing import Run, events
 from fathom.serve.desk import Desk, Visit, key_of, problem_of
 from fathom.serve.problem import Problem
 from fathom.serve.replies import AwaitedJson, EventStream
 from fathom.serve.settings import ModelName
-from fathom.serve.speaker import Finish, FinishReason
-
-STOP_REASONS = {
-    FinishReason.STOP: "end_turn",
-    FinishReason.LENGTH: "max_tokens",
-    FinishReason.TOOL_CALLS: "tool_use",
-    FinishReason.POLICY: "refusal",
-    FinishReason.INTERRUPTED: "max_tokens",
-}
 
 
 def anthropic_router(desk: Desk) -> APIRouter:
@@ -44,15 +34,10 @@ def anthropic_router(desk: Desk) -> APIRouter:
         name = _model(desk, body.model)
         user = body.metadata.user_id if body.metadata else None
         visit = desk.visit(key_of(request), "messages", body.model, user)
-        try:
+        with visit.beginning():
             run = await _start(desk, visit, body, name)
-        except Exception as error:
-            problem = problem_of(error)
-            visit.done(problem.status)
-            visit.close()
-            raise problem from error
         if body.stream:
-            return EventStream(_events(run, visit, body.model), desk.limits, visit.close)
+            return EventStream(events(run, visit, MessageWriter(body.model)), desk.limits, visit.close)
         return AwaitedJson(_body(run, visit, body.model), desk.limits, visit.close)
 
     @router.post("/v1/messages/count_tokens", responses=responses(TokenCount, error=MessageError))
@@ -95,23 +80,6 @@ async def _start(desk: Desk, visit: Visit, body: MessagesRequest, name: ModelNam
         return desk.run(visit, [speaker.answer(ask, visit.meter())])
     prompt = await run_in_threadpool(speaker.prompt, ask)
     return desk.run(visit, [speaker.speak(prompt, speaker.params(ask), visit.meter())])
-
-
-async def _events(run: Run, visit: Visit, model: str) -> AsyncGenerator[bytes, None]:
-    writer = MessageWriter(model)
-    try:
-        async with aclosing(run):
-            yield writer.opening()
-            async for _, item in run:
-                if isinstance(item, Finish):
-                    visit.done()
-                    yield writer.closing(item, stop_reason(item), usage(item))
-                else:
-                    yield writer.write(item)
-    except Exception as error:
-        problem = problem_of(error)
-        visit.done(problem.status)
-        yield error_event(problem)
 
 
 async def _body(run: Run, visit: Visit, model: str) -> tuple[int, dict[str, str], bytes]:
@@ -163,18 +131,3 @@ def _object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def stop_reason(finish: Finish) -> str:
-    """Why an answer ended, in Anthropic's words."""
-    return "stop_sequence" if finish.stopped_by else STOP_REASONS[finish.reason]
-
-
-def usage(finish: Finish) -> dict[str, int]:
-    """What an answer cost."""
-    return {
-        "input_tokens": finish.prompt_tokens - finish.cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": finish.cached_tokens,
-        "output_tokens": finish.completion_tokens,
-    }

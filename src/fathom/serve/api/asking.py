@@ -1,10 +1,10 @@
 """From a chat completion's body to what is asked of the speaker."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fathom.engine.sampling import SamplingParams
 from fathom.engine.structured import StructuredOutput
-from fathom.serve.api.base import seed_of
 from fathom.serve.api.chat_request import (
     AssistantMessage,
     ChatMessage,
@@ -59,13 +59,6 @@ def wants_thinking(request: ChatRequest, name: ModelName, template: Template) ->
     return not template.can_answer_at_once
 
 
-def params_of_choice(params: SamplingParams, choice: int) -> SamplingParams:
-    """Each of several answers has its own random numbers."""
-    from dataclasses import replace
-
-    return params if choice == 0 else replace(params, seed=seed_of(params.seed, choice))
-
-
 def _thinking_tokens(request: ChatRequest, limits: Limits) -> int:
     if request.thinking is not None and request.thinking.budget_tokens is not None:
         return min(request.thinking.budget_tokens, limits.thinking_tokens)
@@ -77,18 +70,8 @@ def _thinking_tokens(request: ChatRequest, limits: Limits) -> int:
 
 
 def _params(request: ChatRequest, limits: Limits) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=request.max_tokens or request.max_completion_tokens or limits.max_tokens,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        top_k=request.top_k or 0,
-        min_p=request.min_p or 0.0,
-        repetition_penalty=request.repetition_penalty or 1.0,
-        frequency_penalty=request.frequency_penalty or 0.0,
-        presence_penalty=request.presence_penalty or 0.0,
-        logit_bias={int(token): bias for token, bias in (request.logit_bias or {}).items()},
-        stop=tuple(request.stop or ()),
-        seed=seed_of(request.seed, 0),
+    return replace(
+        request.sampling(request.max_completion_tokens or limits.max_tokens),
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         structured=structured_of(request.response_format),
     )

@@ -24,6 +24,7 @@ def _encodable(text: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 """Text that can be read: valid Unicode."""
 
+
 def _nothing(value: Any) -> Any:
     return None if value == [] else value
 
@@ -51,8 +52,3 @@ StopStrings = Annotated[
 ]
 """One string or up to 16."""
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-def seed_of(seed: int | None, choice: int) -> int | None:
-    """The seed of one of several choices."""
-    return None if seed is None else (seed + choice) % 2**63

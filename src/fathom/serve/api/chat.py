@@ -1,6 +1,6 @@
 """Chat completions, streamed and not."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,19 +10,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from fathom.serve.api.answers import ChatCompletion
-from fathom.serve.api.asking import ask_of, params_of_choice
+from fathom.serve.api.asking import ask_of
 from fathom.serve.api.chat_request import ChatRequest
 from fathom.serve.api.describe import responses
-from fathom.serve.api.wire import DONE, dumped, error_event, logprob_entry, new_id, quoted, usage_of
+from fathom.serve.api.sampling_request import params_of_choice
+from fathom.serve.api.wire import DONE, dumped, event, logprob_entry, new_id, quoted, usage_of
+from fathom.serve.api.writing import Run, events
 from fathom.serve.desk import Desk, Visit, key_of, problem_of
 from fathom.serve.encoding import CallArguments, CallBegin, Channel, Content, Event, Message, Reasoning
 from fathom.serve.knowledge.ground import ground
 from fathom.serve.knowledge.passages import Passage
-from fathom.serve.problem import bad_parameter
+from fathom.serve.problem import Problem, bad_parameter
 from fathom.serve.replies import AwaitedJson, EventStream
 from fathom.serve.speaker import Ask, Finish, Piece, TokenLogprob
-
-Run = AsyncGenerator[tuple[int, Piece | Finish], None]
 
 
 def chat_router(desk: Desk) -> APIRouter:
@@ -37,21 +37,16 @@ def chat_router(desk: Desk) -> APIRouter:
         if count > desk.limits.choices:
             raise bad_parameter(f"n is {count}, and this server answers at most {desk.limits.choices} times.", "n")
         visit = desk.visit(key_of(request), "chat", body.model, body.user or body.user_id)
-        try:
+        with visit.beginning():
             ask, passages = ask_of(body, name, desk.speaker.template, desk.limits), None
             if body.search:
                 ask, passages = await run_in_threadpool(_grounded, desk, ask)
             run = await _start(desk, visit, ask, count)
-        except Exception as error:
-            problem = problem_of(error)
-            visit.done(problem.status)
-            visit.close()
-            raise problem from error
         if body.stream:
             with_usage = bool(body.stream_options and body.stream_options.include_usage)
             writer = ChunkWriter(desk, body.model, count, with_usage=with_usage, with_logprobs=bool(body.logprobs))
             writer.passages = passages
-            return EventStream(_events(run, visit, writer), desk.limits, visit.close)
+            return EventStream(events(run, visit, writer), desk.limits, visit.close)
         return AwaitedJson(_body(desk, run, visit, body, count, passages), desk.limits, visit.close)
 
     return router
@@ -81,20 +76,6 @@ async def _start(desk: Desk, visit: Visit, ask: Ask, count: int) -> Run:
         for choice in range(count)
     ]
     return desk.run(visit, streams)
-
-
-async def _events(run: Run, visit: Visit, writer: "ChunkWriter") -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(run):
-            yield writer.opening()
-            async for number, item in run:
-                yield writer.write(number, item)
-            visit.done()
-            yield writer.closing()
-    except Exception as error:
-        problem = problem_of(error)
-        visit.done(problem.status)
-        yield error_event(problem)
 
 
 class ChunkWriter:
@@ -162,6 +143,10 @@ class ChunkWriter:
             + b"}\n\n"
             + DONE
         )
+
+    def failing(self, problem: Problem) -> bytes:
+        """An error in the middle of a stream."""
+        return event(dumped(problem.openai()))
 
 
 def _delta(event: Event) -> bytes:

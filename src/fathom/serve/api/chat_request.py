@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fathom.serve.api.base import Body, Count, JsonObject, Nothing, Penalty, Seed, Share, StopStrings, Temperature, Text
+from fathom.serve.api.base import Body, Count, JsonObject, Nothing, Text
+from fathom.serve.api.sampling_request import SamplingRequest
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -125,13 +126,6 @@ class NamedTool(Body):
     function: NamedFunction
 
 
-class StreamOptions(Body):
-    """How to stream."""
-
-    include_usage: bool = False
-    """Send a last chunk without choices that has the usage."""
-
-
 class PlainFormat(Body):
     """Any text."""
 
@@ -172,42 +166,15 @@ class Thinking(Body):
     """Thinking ends after so many tokens at the latest."""
 
 
-class ChatRequest(Body):
+class ChatRequest(SamplingRequest):
     """A conversation to go on with."""
 
-    model: str
-    """A name that `GET /models` lists."""
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
-    max_tokens: Count | None = None
-    """New tokens at most, thoughts included; the model's context may end the answer sooner."""
     max_completion_tokens: Count | None = None
     """Another name of `max_tokens`."""
-    temperature: Temperature | None = None
-    """0 always takes the likeliest token."""
-    top_p: Share | None = None
-    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """Draw among the k likeliest tokens; 0 for all."""
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Leave out tokens less likely than this share of the likeliest one's probability."""
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    """Above 1 discourages tokens that were used before."""
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    logit_bias: (
-        dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
-    ) = None
-    """Added to the scores of single tokens, by id."""
-    stop: StopStrings | None = None
-    """Up to 16 strings that end the answer."""
-    seed: Seed | None = None
-    """The same seed gives the same answer."""
-    n: Count | None = None
-    """How many answers."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     """The likeliest tokens in each place, with `logprobs`."""
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[ToolDefinition], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -219,10 +186,6 @@ class ChatRequest(Body):
     """How long to think: none at all, low up to 2,048 tokens, high up to half of what the server allows, max all."""
     search: bool | None = None
     """Look the last question up in the server's documents and let the answer cite them as [citation:N]."""
-    user: Text | None = None
-    """Noted in the audit log."""
-    user_id: Text | None = None
-    """Another name of `user`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
@@ -230,8 +193,6 @@ class ChatRequest(Body):
             raise ValueError("max_tokens and max_completion_tokens mean the same: give one")
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream: true")
         if self.thinking and self.thinking.type == "disabled" and self.reasoning_effort not in (None, "none"):
             raise ValueError("thinking is disabled and reasoning_effort asks for it: give one")
         if self.thinking and self.thinking.type == "enabled" and self.reasoning_effort == "none":
@@ -240,6 +201,8 @@ class ChatRequest(Body):
             names = [tool.function.name for tool in self.tools or ()]
             if self.tool_choice.function.name not in names:
                 raise ValueError(f"tool_choice names '{self.tool_choice.function.name}', which is not among the tools")
+        if self.ignore_eos and (self.tools or not isinstance(self.response_format, PlainFormat | None)):
+            raise ValueError("ignore_eos cannot be combined with tools or response_format, which say where to end")
         if self.tool_choice == "required" and not self.tools:
             raise ValueError("tool_choice is 'required' and there are no tools")
         return self

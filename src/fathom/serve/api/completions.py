@@ -1,25 +1,24 @@
 """Text completions and fill-in-the-middle, streamed and not."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from fathom.engine.sampling import SamplingParams
 from fathom.serve.api.answers import TextCompletion
-from fathom.serve.api.asking import params_of_choice
-from fathom.serve.api.base import seed_of
-from fathom.serve.api.chat import Run, collect, policy_of
+from fathom.serve.api.chat import collect, policy_of
 from fathom.serve.api.completion_request import CompletionRequest
 from fathom.serve.api.describe import responses
-from fathom.serve.api.wire import DONE, dumped, error_event, new_id, quoted, token_text, usage_of
+from fathom.serve.api.sampling_request import params_of_choice
+from fathom.serve.api.wire import DONE, dumped, event, new_id, quoted, token_text, usage_of
+from fathom.serve.api.writing import Run, events
 from fathom.serve.desk import Desk, Visit, key_of, problem_of
 from fathom.serve.encoding import Content, OutputState, Prompt, Reasoning, encode_fim, encode_text
 from fathom.serve.policy import refusal
-from fathom.serve.problem import bad_parameter
+from fathom.serve.problem import Problem, bad_parameter
 from fathom.serve.replies import AwaitedJson, EventStream
 from fathom.serve.settings import Limits
 from fathom.serve.speaker import Finish, FinishReason, Piece, Speaker, TokenLogprob
@@ -37,17 +36,12 @@ def completions_router(desk: Desk) -> APIRouter:
         count = answers * len(_texts(body))
         _check_counts(desk.limits, answers, count // answers)
         visit = desk.visit(key_of(request), "completions", body.model, body.user or body.user_id)
-        try:
+        with visit.beginning():
             prompts = await run_in_threadpool(_prompts, desk.speaker, body)
             run = _start(desk, visit, body, prompts, answers)
-        except Exception as error:
-            problem = problem_of(error)
-            visit.done(problem.status)
-            visit.close()
-            raise problem from error
         if body.stream:
             writer = TextWriter(desk, body, count, answers)
-            return EventStream(_events(run, visit, writer), desk.limits, visit.close)
+            return EventStream(events(run, visit, writer), desk.limits, visit.close)
         return AwaitedJson(_body(desk, run, visit, body, count, answers), desk.limits, visit.close)
 
     return router
@@ -81,25 +75,9 @@ def _prompts(speaker: Speaker, body: CompletionRequest) -> list[Prompt]:
     return prompts
 
 
-def _params(body: CompletionRequest, limits: Limits) -> SamplingParams:
-    return SamplingParams(
-        max_tokens=body.max_tokens or limits.max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        top_k=body.top_k or 0,
-        min_p=body.min_p or 0.0,
-        repetition_penalty=body.repetition_penalty or 1.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
-        stop=tuple(body.stop or ()),
-        seed=seed_of(body.seed, 0),
-        logprobs=body.logprobs,
-    )
-
-
 def _start(desk: Desk, visit: Visit, body: CompletionRequest, prompts: list[Prompt], answers: int) -> Run:
-    params, speaker = _params(body, desk.limits), desk.speaker
+    speaker = desk.speaker
+    params = replace(body.sampling(desk.limits.max_tokens), logprobs=body.logprobs)
     params.check_vocabulary(speaker.vocab_size)
     policy = speaker.policy
     texts = [text for text in _texts(body) if isinstance(text, str)]
@@ -120,19 +98,6 @@ def _start(desk: Desk, visit: Visit, body: CompletionRequest, prompts: list[Prom
     return desk.run(visit, streams)
 
 
-async def _events(run: Run, visit: Visit, writer: "TextWriter") -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(run):
-            async for number, item in run:
-                yield writer.write(number, item)
-            visit.done()
-            yield writer.closing()
-    except Exception as error:
-        problem = problem_of(error)
-        visit.done(problem.status)
-        yield error_event(problem)
-
-
 class TextWriter:
     """Writes the chunks of one stream."""
 
@@ -144,6 +109,10 @@ class TextWriter:
         self._with_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._head = b"data: " + dumped(_head(desk, body))[:-1]
         self._end = b',"usage":null}\n\n' if self._with_usage else b"}\n\n"
+
+    def opening(self) -> bytes:
+        """Nothing."""
+        return b""
 
     def write(self, number: int, item: Piece | Finish) -> bytes:
         """One chunk."""
@@ -168,6 +137,10 @@ class TextWriter:
             return DONE
         finishes = [self._finishes[number] for number in sorted(self._finishes)]
         return self._head + b',"choices":[],"usage":' + dumped(usage_of(finishes, self._answers)) + b"}\n\n" + DONE
+
+    def failing(self, problem: Problem) -> bytes:
+        """An error in the middle of a stream."""
+        return event(dumped(problem.openai()))
 
 
 async def _body(

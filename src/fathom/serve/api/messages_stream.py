@@ -5,14 +5,31 @@ from typing import Any
 from fathom.serve.api.wire import dumped, new_id, quoted
 from fathom.serve.encoding import CallArguments, CallBegin, Content, Event, Reasoning
 from fathom.serve.problem import Problem
-from fathom.serve.speaker import Finish, Piece
+from fathom.serve.speaker import Finish, FinishReason, Piece
 
+STOP_REASONS = {
+    FinishReason.STOP: "end_turn",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.TOOL_CALLS: "tool_use",
+    FinishReason.POLICY: "refusal",
+    FinishReason.INTERRUPTED: "max_tokens",
+}
 NOTHING = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
 
 
-def error_event(problem: Problem) -> bytes:
-    """An error in the middle of a stream."""
-    return _event("error", problem.anthropic())
+def stop_reason(finish: Finish) -> str:
+    """Why an answer ended, in Anthropic's words."""
+    return "stop_sequence" if finish.stopped_by else STOP_REASONS[finish.reason]
+
+
+def usage(finish: Finish) -> dict[str, int]:
+    """What an answer cost."""
+    return {
+        "input_tokens": finish.prompt_tokens - finish.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": finish.cached_tokens,
+        "output_tokens": finish.completion_tokens,
+    }
 
 
 class MessageWriter:
@@ -22,6 +39,7 @@ class MessageWriter:
         self._model, self._id = model, new_id("msg_")
         self._index, self._open = -1, ""
         self._delta = b""
+        self._finish = Finish(FinishReason.STOP)
 
     def opening(self) -> bytes:
         """The message begins."""
@@ -37,17 +55,25 @@ class MessageWriter:
         }
         return _event("message_start", {"type": "message_start", "message": message}) + _event("ping", {"type": "ping"})
 
-    def write(self, piece: Piece) -> bytes:
-        """What was said."""
-        return b"".join(self._say(event) for event in piece.events)
+    def write(self, number: int, item: Piece | Finish) -> bytes:
+        """What was said; there is one answer."""
+        if isinstance(item, Finish):
+            self._finish = item
+            return b""
+        return b"".join(self._say(event) for event in item.events)
 
-    def closing(self, finish: Finish, stop_reason: str, usage: dict[str, int]) -> bytes:
+    def closing(self) -> bytes:
         """The message ends."""
-        delta: dict[str, Any] = {"stop_reason": stop_reason, "stop_sequence": finish.stopped_by}
-        body: dict[str, Any] = {"type": "message_delta", "delta": delta, "usage": usage}
+        finish = self._finish
+        delta: dict[str, Any] = {"stop_reason": stop_reason(finish), "stop_sequence": finish.stopped_by}
+        body: dict[str, Any] = {"type": "message_delta", "delta": delta, "usage": usage(finish)}
         if finish.rule:
             body["policy"] = {"rule": finish.rule.name, "reason": finish.rule.reason}
         return self._close() + _event("message_delta", body) + _event("message_stop", {"type": "message_stop"})
+
+    def failing(self, problem: Problem) -> bytes:
+        """An error in the middle of the message."""
+        return _event("error", problem.anthropic())
 
     def _say(self, event: Event) -> bytes:
         if isinstance(event, CallBegin):

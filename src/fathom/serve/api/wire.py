@@ -5,7 +5,6 @@ import uuid
 from json.encoder import encode_basestring as _quoted
 from typing import TYPE_CHECKING, Any
 
-from fathom.serve.problem import Problem
 from fathom.serve.speaker import Finish, TokenLogprob
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ def new_id(prefix: str = "") -> str:
 def event(body: bytes) -> bytes:
     """A server-sent event."""
     return b"data: " + body + b"\n\n"
-
-
-def error_event(problem: Problem) -> bytes:
-    """An error in the middle of a stream."""
-    return event(dumped(problem.openai()))
 
 
 def usage_of(finishes: list[Finish], answers: int | None = None) -> dict[str, Any]:
