@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from fathom.engine import service
 from fathom.engine.config import EngineConfig
 from fathom.engine.engine import Engine
 from fathom.engine.request import FinishReason
@@ -150,6 +151,17 @@ def test_a_slow_reader_finds_everything_put_together(engine):
     deltas = run(engine, work)
     assert len(deltas) < 20
     assert sum(len(delta.tokens) for delta in deltas) == sum(len(delta.logprobs) for delta in deltas) == 20
+
+
+def test_beginnings_and_ends_come_at_once_and_the_rest_in_parcels(engine, monkeypatch):
+    monkeypatch.setattr(service, "PACE", 1000)
+
+    async def listen(asked):
+        return [len(delta.tokens) async for delta in asked.stream(PROMPTS[0], PARAMS)]
+
+    parcels = run(engine, listen)
+    assert sum(parcels) == 20
+    assert len(parcels) <= 2
 
 
 def test_a_deadline_ends_a_request_with_what_there_is(engine):

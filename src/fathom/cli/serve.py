@@ -40,7 +40,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A further name of this server; may be repeated.")
     ] = None,
-    batch: Annotated[int, typer.Option("--max-batch", help="Answers written at once; others wait.")] = 64,
+    batch: Annotated[int, typer.Option("--max-batch", help="Answers written at once; others wait.")] = 256,
     cache_tokens: Annotated[
         int | None, typer.Option("--cache-tokens", help="Room of the cache, in tokens; else as memory allows.")
     ] = None,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Many
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fathom.engine")
 CLOSED = "The engine is shutting down and takes no more requests."
+PACE = 0.02
+"""Seconds between deliveries, apart from beginnings and ends: at hundreds of tokens a second nobody sees single ones,
+and handing each over would cost more than making it."""
 LOST = Delta((), "", (), None, FinishReason.ERROR, 0, 0, error="The engine stopped unexpectedly.")
 
 
@@ -36,6 +40,8 @@ class AsyncEngine:
         self._closing = self._stopped = False
         self._thread: threading.Thread | None = None
         self._streams: dict[int, _Mailbox] = {}
+        self._held: list[Output] = []
+        self._delivered = 0.0
 
     async def stream(
         self,
@@ -125,7 +131,10 @@ class AsyncEngine:
                 orders, self._orders = self._orders, []
                 for order in orders:
                     order()
-                self._deliver(self._step())
+                new = self._step()
+                self._held += new
+                if self._due(new):
+                    self._deliver()
             self._engine.close()
         finally:
             with self._wake:
@@ -133,7 +142,8 @@ class AsyncEngine:
                 orders, self._orders = self._orders, []
             for order in orders:
                 order()
-            self._deliver([Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request])
+            self._held += [Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request]
+            self._deliver()
 
     def _wait(self) -> bool:
         """Wait for something to do; False when there will be nothing any more."""
@@ -175,13 +185,26 @@ class AsyncEngine:
             self._streams.pop(mailbox.request.id, None)
             self._engine.cancel(mailbox.request)
 
-    def _deliver(self, outputs: list[Output]) -> None:
-        """Hand outputs over, one call for each event loop."""
+    def _due(self, new: list[Output]) -> bool:
+        """Whether what is held has waited long enough, or somebody's beginning or end is among what is new."""
+        if time.monotonic() - self._delivered >= PACE:
+            return True
+        return any(delta.finish_reason is not None or not self._begun(request) for request, delta in new)
+
+    def _begun(self, request: Request) -> bool:
+        mailbox = self._streams.get(request.id)
+        return mailbox is None or mailbox.begun
+
+    def _deliver(self) -> None:
+        """Hand over what is held, one call for each event loop."""
+        outputs, self._held = self._held, []
+        self._delivered = time.monotonic()
         parcels: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Mailbox, Delta, bool]]] = defaultdict(list)
         last = {request.id: n for n, (request, delta) in enumerate(outputs) if request.finished or delta is LOST}
         for n, (request, delta) in enumerate(outputs):
             mailbox = self._streams.get(request.id)
             if mailbox is not None:
+                mailbox.begun = True
                 finished = last.get(request.id) == n
                 if finished:
                     del self._streams[request.id]
@@ -195,13 +218,15 @@ class AsyncEngine:
 
 
 class _Mailbox:
-    """Where the engine's thread leaves a request's deltas; everything but `request` and `left` is the loop's own."""
+    """Where the engine's thread leaves a request's deltas; all but `request`, `left` and `begun` is the loop's own."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.accepted: asyncio.Future[None] = loop.create_future()
         self.request: Request | None = None
         self.left = False
+        self.begun = False
+        """Whether anything was delivered."""
         self.complete = False
         self.deltas: list[Delta] = []
         self.arrived = asyncio.Event()

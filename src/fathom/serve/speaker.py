@@ -1,5 +1,6 @@
 """Between the interfaces and the engine: a conversation in, thoughts, words and tool calls out."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CLOSING = "\n\nI have thought long enough; now I answer.\n"
 """Written where thinking is cut short."""
 ROOM_FOR_CLOSING = 128
+SHORT = 4096
+"""Characters that are encoded sooner than a thread would take over."""
 
 
 class PromptTooLongError(GenerationError):
@@ -141,6 +144,12 @@ class Speaker:
         prompt = self.encoded(ask)
         self.check(prompt)
         return prompt
+
+    async def prompt_of(self, ask: Ask) -> Prompt:
+        """The same, long ones in a thread of their own, so that others need not wait."""
+        if not ask.tools and sum(map(_length, ask.messages)) <= SHORT:
+            return self.prompt(ask)
+        return await asyncio.to_thread(self.prompt, ask)
 
     def encoded(self, ask: Ask) -> Prompt:
         """The conversation as tokens, however many; raises `UsageError` where it cannot be written."""
@@ -265,6 +274,11 @@ class Speaker:
             return None
         closing = self.tokenizer.encode(CLOSING) if ask.params.max_tokens >= ROOM_FOR_CLOSING else []
         return ThinkingLimit(start=(start,), end=(end,), max_tokens=ask.thinking_tokens, closing=tuple(closing))
+
+
+def _length(message: Message) -> int:
+    calls = sum(len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + calls
 
 
 def _finish(reason: FinishReason, meter: Meter, parser: OutputParser, rule: Rule | None = None) -> Finish:

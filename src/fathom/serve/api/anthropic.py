@@ -78,7 +78,7 @@ async def _start(desk: Desk, visit: Visit, body: MessagesRequest, name: ModelNam
     ask = ask_of_messages(body, name, speaker.template, desk.limits)
     if speaker.refused(ask.messages):
         return desk.run(visit, [speaker.answer(ask, visit.meter())])
-    prompt = await run_in_threadpool(speaker.prompt, ask)
+    prompt = await speaker.prompt_of(ask)
     return desk.run(visit, [speaker.speak(prompt, speaker.params(ask), visit.meter())])
 
 

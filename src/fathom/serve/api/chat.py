@@ -69,7 +69,7 @@ async def _start(desk: Desk, visit: Visit, ask: Ask, count: int) -> Run:
     speaker = desk.speaker
     if speaker.refused(ask.messages):
         return desk.run(visit, [speaker.answer(ask, visit.meter())])
-    prompt = await run_in_threadpool(speaker.prompt, ask)
+    prompt = await speaker.prompt_of(ask)
     params = speaker.params(ask)
     streams = [
         speaker.speak(prompt, params_of_choice(params, choice), visit.meter(same_prompt=choice > 0))
