@@ -176,6 +176,10 @@ def test_both_components_add_up_and_a_stop_changes_nothing(teacher, file, base, 
     whole = run(one, task, teacher, file, base, tmp_path / "a")
     for _, loss, entropy, kl, _ in losses(tmp_path / "a"):
         assert loss == pytest.approx(0.5 * entropy + 2.0 * kl)
+    for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines():
+        spent = json.loads(line)
+        assert spent["written_tokens"] == spent["length"] * 4
+        assert spent["trained_tokens"] > spent["tokens"] > spent["written_tokens"]
     asked = iter([False, False, True])
     assert not run(one, task, teacher, file, base, tmp_path / "b", stop=lambda: next(asked)).finished
     again = run(one, task, teacher, file, base, tmp_path / "b")

@@ -30,6 +30,7 @@ def distill(
     from fathom.reason.distill import refuse_other_tokenizers
     from fathom.reason.registry import make_task
     from fathom.reason.trainer import Surroundings
+    from fathom.reports.tuning import write_tuning_report
 
     path = recipe_file(recipe)
     loaded = DistillRecipe.load(path, [*(overrides or []), *(changes or [])])
@@ -43,6 +44,7 @@ def distill(
         refuse_other_tokenizers(teacher, base)
         files = [sampled(loaded.texts, task, folder, stop)] if loaded.distill.cross_entropy else []
         result = learn(loaded, task, teacher, files, base, folder, around=Surroundings(LossLines(), stop))
+    page = write_tuning_report(folder, loaded.about, "distill")
     if not result.finished:
         stopped(f"Stopped after step {result.steps}", stop)
-    told(result, folder, json=json)
+    told(result, folder, page, json=json)

@@ -29,6 +29,7 @@ def sft(
     from fathom.reason.registry import make_task
     from fathom.reason.sft import fine_tune
     from fathom.reason.trainer import Surroundings
+    from fathom.reports.tuning import write_tuning_report
 
     path = recipe_file(recipe)
     loaded = SFTRecipe.load(path, [*(overrides or []), *(changes or [])])
@@ -42,6 +43,7 @@ def sft(
         if loaded.texts is not None and task is not None:
             files = [sampled(loaded.texts, task, folder, stop)]
         result = fine_tune(loaded, files, base, folder, task=task, around=Surroundings(LossLines(), stop))
+    page = write_tuning_report(folder, loaded.about, "sft")
     if not result.finished:
         stopped(f"Stopped after step {result.steps}", stop)
-    told(result, folder, json=json)
+    told(result, folder, page, json=json)

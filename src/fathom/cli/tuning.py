@@ -53,11 +53,11 @@ def stopped(where: str, stop: "Interruption") -> NoReturn:
     raise typer.Exit(stop.exit_status)
 
 
-def told(result: "RunResult", run: Path, *, json: bool) -> None:
+def told(result: "RunResult", run: Path, report: Path, *, json: bool) -> None:
     """The answer of a finished run."""
     if json:
-        facts = {"run": str(run), "model": str(result.model), "steps": result.steps, "seconds": result.seconds}
-        answer_json(facts | {"judgements": result.judgements})
+        facts = {"run": str(run), "model": str(result.model), "report": str(report), "steps": result.steps}
+        answer_json(facts | {"seconds": result.seconds, "judgements": result.judgements})
         return
     if result.judgements:
         first, last = result.judgements[min(result.judgements)], result.judgements[max(result.judgements)]
@@ -65,6 +65,7 @@ def told(result: "RunResult", run: Path, *, json: bool) -> None:
             if name in first:
                 answer(f"{name}: {first[name]:.3f} -> {last[name]:.3f}")
     answer(f"model: {result.model}")
+    answer(f"report: {report}")
 
 
 class LossLines:

@@ -104,7 +104,8 @@ class _Distillation:
                 part = texts.part(index)
                 theirs[index, : part.mask.shape[1]] = logprobs_of(teacher, part)
             judged = sampled_reverse_kl(theirs)
-        return Component("reverse_kl", config.reverse_kl, texts, judged), summary(groups)
+        seen = summary(groups) | {"written_tokens": int(texts.mask.sum())}
+        return Component("reverse_kl", config.reverse_kl, texts, judged), seen
 
 
 def _teacher(folder: Path, trainer: Trainer, config: DistillConfig, around: Surroundings) -> Transformer:

@@ -27,6 +27,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def read(self) -> Tensor:
+        """(N,) tokens of prompt and text together."""
+        return self.prompt_lengths + torch.count_nonzero(self.mask, 1)
+
     def part(self, index: Tensor) -> "Texts":
         """Some of the texts, no wider than they need."""
         mask = self.mask[index]

@@ -78,6 +78,7 @@ def updated(trainer: Trainer, config: TuningConfig, *texts: Texts) -> dict[str, 
         "grad_norm": trainer.update(factor),
         "learning_rate": factor * config.optimizer.learning_rate,
         "tokens": int(sum(torch.count_nonzero(each.mask) for each in texts)),
+        "trained_tokens": int(sum(each.read.sum() for each in texts)),
     }
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fathom.config.reason import ReasonRecipe, RewardConfig
+from fathom.errors import TrainingError
 from fathom.reason.advantages import group_advantages, telling
-from fathom.reason.losses import LOSSES, kept_texts, reference_kl
+from fathom.reason.judging import Forcing, conditions_of, judge_forced
+from fathom.reason.objective import Component, accumulate, gap, policy, to_reference
 from fathom.reason.rollouts import Group, Rollout, Sampling, roll_out, summary
-from fathom.reason.scoring import Texts, backward, logprobs_of, texts_of
+from fathom.reason.scoring import texts_of
 from fathom.reason.task import Task, draw
 from fathom.reason.trainer import Judging, RunResult, Surroundings, Trainer, Unwatched, Watcher
 from fathom.train.loop import never
@@ -29,16 +30,19 @@ def reinforce(
     watcher: Watcher | None = None,
     stop: Callable[[], bool] = never,
     precision: torch.dtype = torch.bfloat16,
+    gated: bool = False,
 ) -> RunResult:
     """Train the model in folder `base` on `task` in the folder `run`; killed or stopped, the same call goes on exactly.
 
-    Every rollout depends on the recipe's seed, the step and the weights alone, so a run that goes on writes the texts
-    it would have written.
+    `gated` refuses, before the first step, a base on which reinforcement cannot work (`TrainingError`). Every rollout
+    depends on the recipe's seed, the step and the weights alone, so a run that goes on writes the texts it would have
+    written.
     """
     with claimed(run):
         around = Surroundings(watcher or Unwatched(), stop, precision)
         reinforcement = _Reinforcement(recipe, task, base, run, around)
-        return reinforcement.trainer.to_the_end(recipe.rl.steps, reinforcement.rollout_and_updates)
+        admit = reinforcement.admit_if_ready if gated else reinforcement.admit
+        return reinforcement.trainer.to_the_end(recipe.rl.steps, reinforcement.rollout_and_updates, admit)
 
 
 class _Reinforcement:
@@ -55,6 +59,23 @@ class _Reinforcement:
             around=around,
             with_reference=self._rl.kl_coefficient > 0,
         )
+
+    def admit_if_ready(self, judged: dict[str, Any]) -> None:
+        """Stop where the base is not ready, else as `admit`."""
+        failing = [str(condition) for condition in conditions_of(judged) if not condition.holds]
+        if failing:
+            raise TrainingError(
+                f"Reinforcement would not work on this base as it is. {'; '.join(failing)}. --anyway tries it still."
+            )
+        self.admit(judged)
+
+    def admit(self, judged: dict[str, Any]) -> None:
+        """Add what the base reaches when its replies are begun in the long mode, where the task knows how."""
+        trainer, task = self.trainer, self._task
+        if "forced" in judged or not isinstance(task, Forcing):
+            return
+        found = judge_forced(trainer.engine, trainer.tokenizer, task, self._how, self._rl.evaluate_problems)
+        judged["forced"] = found.told
 
     def rollout_and_updates(self) -> None:
         """Write a set of texts and do the steps it serves."""
@@ -81,52 +102,30 @@ class _Reinforcement:
         advantages = group_advantages(rewards, rl.normalise_advantages).flatten()
         texts = texts_of(groups)
         useful = telling_groups.repeat_interleave(rl.group_size).nonzero()[:, 0]
-        gap, kl, loss = 0.0, 0.0, 0.0
-        tokens = texts.mask[useful].sum().clamp_min(1)
-        order = useful[texts.mask[useful].sum(1).argsort()]
-        for index in order.split(rl.micro_batch_texts) if len(useful) else ():
-            part = texts.part(index)
-            share = float(part.mask.sum() / tokens) if rl.loss in ("dapo", "cispo") else len(index) / len(useful)
-            value, apart, divergence = self._backward(part, advantages[index], share)
-            loss += value
-            gap += apart * float(part.mask.sum() / tokens)
-            kl += divergence * share
+        losses: dict[str, float] = {}
+        if len(useful):
+            chosen, clips = texts.part(useful), (rl.clip_low, rl.clip_high)
+            loss, over = policy(rl.loss, advantages[useful], clips, rl.max_tokens, rl.off_policy_bound)
+            components = [Component("policy", 1.0, chosen, loss, over), Component("rollout_gap", 0.0, chosen, gap)]
+            if trainer.reference is not None:
+                apart = to_reference(trainer.reference, rl.kl_unbiased, rl.temperature)
+                components.append(Component("kl", rl.kl_coefficient, chosen, apart))
+            losses = accumulate(trainer.model, components, rl.micro_batch_texts, rl.temperature)
         norm = trainer.update() if len(useful) else 0.0
         if trainer.reference is not None and rl.reference_every and (trainer.step + 1) % rl.reference_every == 0:
             trainer.reference.load_state_dict(trainer.model.state_dict())
         return {
             "reward": float(rewards.mean()),
-            "loss": loss,
-            "kl": kl,
+            "loss": losses.get("policy", 0.0) + rl.kl_coefficient * losses.get("kl", 0.0),
+            "kl": losses.get("kl", 0.0),
             "grad_norm": norm,
             "zero_variance": 1.0 - float(telling_groups.float().mean()),
             "entropy": -float((texts.old * texts.mask).sum() / texts.mask.sum()),
-            "rollout_gap": gap,
+            "rollout_gap": losses.get("rollout_gap", 0.0),
             "tokens": int(texts.mask.sum()),
+            "trained_tokens": int(texts.read[useful].sum()),
             **summary(groups),
         }
-
-    def _backward(self, part: Texts, advantages: Tensor, share: float) -> tuple[float, float, float]:
-        """Add a part's gradients; its loss, how far training's log-probabilities are from the engine's, and the KL."""
-        rl, model, fixed = self._rl, self.trainer.model, self.trainer.reference
-        reference = logprobs_of(fixed, part, rl.temperature) if fixed is not None else None
-        divergence = 0.0
-
-        def loss(logprobs: Tensor) -> Tensor:
-            nonlocal divergence
-            mask = part.mask
-            if rl.off_policy_bound is not None:
-                mask = mask * kept_texts(logprobs, part.old, advantages, mask, rl.off_policy_bound)
-            value = LOSSES[rl.loss](logprobs, part.old, advantages, mask, rl.clip_low, rl.clip_high, rl.max_tokens)
-            if reference is not None:
-                kl = reference_kl(logprobs, part.old, reference, part.mask, rl.kl_unbiased)
-                divergence = float(kl.detach())
-                value = value + rl.kl_coefficient * kl
-            return value * share
-
-        value, logprobs = backward(model, part, loss, rl.temperature)
-        apart = ((logprobs - part.old).abs() * part.mask).sum() / part.mask.sum()
-        return value, float(apart), divergence
 
 
 def reward(text: Rollout, parts: RewardConfig, rng: random.Random) -> float:
