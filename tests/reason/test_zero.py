@@ -17,6 +17,7 @@ from fathom.reason.scoring import backward, logprobs_of, texts_of
 from fathom.reason.task import Score
 from fathom.reason.tasks.inverse import Inverse
 from fathom.reason.zero import reinforce
+from fathom.reports.reasoning import write_reasoning_report
 from fathom.weights.folder import load
 
 
@@ -110,6 +111,47 @@ def test_another_recipe_does_not_go_on_in_this_folder(whole, recipe, task, base)
     other = ReasonRecipe.validated(recipe.model_dump() | {"rl": recipe.rl.model_dump() | {"seed": 9}}, "test")
     with pytest.raises(CheckpointError, match="another recipe"):
         run(other, task, base, folder)
+
+
+class Counting:
+    """A watcher that keeps which steps were judged."""
+
+    def __init__(self):
+        self.judged = []
+
+    def on_step(self, record):
+        pass
+
+    def on_judgement(self, step, judgement):
+        self.judged.append(step)
+
+
+def test_the_base_is_judged_once_with_the_run_and_not_again_when_it_goes_on(recipe, task, base, tmp_path):
+    watcher = Counting()
+    assert not run(recipe, task, base, tmp_path, watcher=watcher, stop=lambda: True).finished
+    result = run(recipe, task, base, tmp_path, watcher=watcher)
+    assert watcher.judged == [0, 2, 4]
+    assert 0 <= result.judgements[0]["forced"]["accuracy"] <= 1
+    assert "forced" not in result.judgements[4]
+    page = write_reasoning_report(tmp_path, recipe).read_text()
+    assert "made to begin with a failed, checked attempt" in page
+
+
+def test_a_base_that_is_not_ready_is_refused_with_advice_unless_told_otherwise(recipe, task, base, tmp_path):
+    watcher = Counting()
+    with pytest.raises(TrainingError, match="train the base longer"):
+        run(recipe, task, base, tmp_path, watcher=watcher, gated=True)
+    assert watcher.judged == [0]
+    assert run(recipe, task, base, tmp_path, watcher=watcher).finished
+    assert watcher.judged == [0, 2, 4]
+
+
+def test_what_another_run_found_of_its_base_is_not_taken_for_this_one(recipe, task, base, tmp_path):
+    run(recipe, task, base, tmp_path, stop=lambda: True)
+    other = ReasonRecipe.validated(recipe.model_dump() | {"rl": recipe.rl.model_dump() | {"seed": 9}}, "test")
+    watcher = Counting()
+    run(other, task, base, tmp_path, watcher=watcher, stop=lambda: True)
+    assert watcher.judged == [0]
 
 
 def test_groups_whose_rewards_are_all_equal_move_nothing(recipe, task, base, tmp_path):

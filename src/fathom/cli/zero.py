@@ -51,10 +51,7 @@ def zero(
         if base is None:
             say(f"Stopped; nothing is lost. Go on with: {program()} {shlex.join(kept)}")
             raise typer.Exit(stop.exit_status)
-        if not _ready(loaded, base) and not anyway:
-            say("Reinforcement would not work on this base as it is. --anyway tries all the same.")
-            raise typer.Exit(1)
-        result = reinforce(loaded, task, base, folder, watcher=RewardLines(), stop=stop)
+        result = reinforce(loaded, task, base, folder, watcher=RewardLines(), stop=stop, gated=not anyway)
     page = write_reasoning_report(folder, loaded)
     if not result.finished:
         say(f"Stopped after step {result.steps}; nothing is lost. Go on with: {program()} {shlex.join(kept)}")
@@ -67,32 +64,12 @@ def zero(
     for name in ("accuracy", "length", "attempts", "checked", "steps_right", "checks_right"):
         if name in first:
             answer(f"{name}: {first[name]:.3f} -> {last[name]:.3f}")
+    if "forced" in first:
+        answer(
+            f"the base, made to begin with a checked attempt that failed: accuracy {first['forced']['accuracy']:.3f}"
+        )
     answer(f"model: {result.model}")
     answer(f"report: {page}")
-
-
-def _ready(loaded: Any, base: Path) -> bool:
-    """Judge the base, and say what it shows."""
-    import torch
-
-    from fathom.corpus.tokenizer import Tokenizer
-    from fathom.engine.engine import Engine, EngineConfig
-    from fathom.reason.judging import judge, lines, ready_for_rl
-    from fathom.reason.registry import make_task
-    from fathom.reason.rollouts import Sampling
-    from fathom.weights.folder import load
-
-    model = load(base, dtype=torch.float32)
-    model.compute_dtype = torch.bfloat16
-    tokenizer, rl = Tokenizer(base), loaded.rl
-    task = make_task(loaded.task.name, **loaded.task.options)
-    how = Sampling(rl.group_size, rl.max_tokens, rl.temperature)
-    with Engine(model, tokenizer, EngineConfig(max_batch_size=256)) as engine:
-        conditions = ready_for_rl(judge(engine, tokenizer, task, how, rl.evaluate_problems))
-    say("Is the base ready for reinforcement?")
-    for line in lines(conditions):
-        say(f"  {line}")
-    return all(condition.holds for condition in conditions)
 
 
 class RewardLines:
@@ -114,8 +91,16 @@ class RewardLines:
         words = "  ".join(f"{name} {value:.3g}" for name, value in shown.items() if value is not None)
         speed = record["tokens"] / (record["rollout_seconds"] + record["update_seconds"])
         say(f"{record['step']}/{record['steps']}  {words}  {speed:,.0f} tokens/s")
+        if record["zero_variance"] == 1:
+            say("  No group's rewards differ: this step taught nothing.")
 
     def on_judgement(self, step: int, judgement: "Judgement") -> None:
         """Print how held-out problems went."""
         passes = "  ".join(f"pass@{k} {value:.3f}" for k, value in judgement.pass_at.items())
         say(f"held out, step {step}: {passes}  length {judgement.values['length']:.1f}")
+        if step == 0:
+            from fathom.reason.judging import lines, ready_for_rl
+
+            say("Is the base ready for reinforcement?")
+            for line in lines(ready_for_rl(judgement)):
+                say(f"  {line}")

@@ -1,10 +1,10 @@
 """How well a model does on held-out problems: at once, with many tries, and what it writes on the way."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine
@@ -27,6 +27,11 @@ class Judgement:
     zero_variance: float
     """Share of groups whose texts are all right or all wrong: they teach nothing."""
     groups: tuple[Group, ...]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """All but the texts, as it is kept beside a run."""
+        return {"pass_at": self.pass_at, "zero_variance": self.zero_variance, **self.values}
 
 
 def judge(engine: Engine, tokenizer: Tokenizer, task: Task, how: Sampling, problems: int, seed: int = 0) -> Judgement:
@@ -123,22 +128,30 @@ class Condition:
         """Whether the value lies where it should."""
         return self.least <= self.value <= self.most
 
+    def __str__(self) -> str:
+        said = f"{self.name}: {self.value:.3f} (wanted {self.least:g} to {self.most:g})"
+        return said if self.holds else f"{said}: {self.advice}"
+
 
 def ready_for_rl(judgement: Judgement) -> list[Condition]:
+    """The conditions of `conditions_of`, of a judgement just made."""
+    return conditions_of(judgement.told)
+
+
+def conditions_of(told: Mapping[str, Any]) -> list[Condition]:
     """Whether reinforcement can work on this base, and what to change where it cannot.
 
     Thresholds come from the trials in docs/reasoning.md: a reward that is nearly always or nearly never given teaches
     nothing, and trying again pays only for a model whose steps and checks are right.
     """
-    values = judgement.values
-    most = max(judgement.pass_at)
+    values = told
+    pass_at = {int(k): value for k, value in told["pass_at"].items()}
+    most = max(pass_at)
     conditions = [
-        Condition("pass@1", judgement.pass_at[1], 0.02, 0.6, "choose an easier or a harder task"),
+        Condition("pass@1", pass_at[1], 0.02, 0.6, "choose an easier or a harder task"),
+        Condition(f"pass@{most}", pass_at[most], 0.5, 1.0, "nothing right to reinforce: train the base longer"),
         Condition(
-            f"pass@{most}", judgement.pass_at[most], 0.5, 1.0, "nothing right to reinforce: train the base longer"
-        ),
-        Condition(
-            "groups without a difference", judgement.zero_variance, 0.0, 0.7, "take larger groups or another task"
+            "groups without a difference", values["zero_variance"], 0.0, 0.7, "take larger groups or another task"
         ),
         Condition("truncated", values["truncated"], 0.0, 0.1, "raise max_tokens: unfinished texts count as wrong"),
     ]
@@ -157,8 +170,4 @@ def ready_for_rl(judgement: Judgement) -> list[Condition]:
 
 def lines(conditions: Sequence[Condition]) -> list[str]:
     """The conditions as lines of a table, with advice where one does not hold."""
-    return [
-        f"{'ok ' if c.holds else 'NO '} {c.name}: {c.value:.3f} (wanted {c.least:g} to {c.most:g})"
-        + ("" if c.holds else f": {c.advice}")
-        for c in conditions
-    ]
+    return [f"{'ok ' if condition.holds else 'NO '} {condition}" for condition in conditions]

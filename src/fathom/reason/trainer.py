@@ -116,6 +116,7 @@ class Trainer:
         self._store = CheckpointStore(run / "checkpoints", World(torch.device("cpu")), keep_last=2)
         self._mark = _mark_of([*identity, digest_of_weights(base)])
         self._before, self._begin = 0.0, time.monotonic()
+        self.judgements: dict[int, dict[str, Any]] = {}
 
     def belongs_to(self, *more: str) -> None:
         """Make what else decides what is learned, known only now, part of what the run is."""
@@ -131,29 +132,32 @@ class Trainer:
         """Seconds over all restarts."""
         return self._before + time.monotonic() - self._begin
 
-    def to_the_end(self, steps: int, advance: Callable[[], None]) -> RunResult:
-        """Call `advance`, which does one or more steps, until the last step or until asked to stop."""
+    def to_the_end(
+        self, steps: int, advance: Callable[[], None], admit: Callable[[dict[str, Any]], None] | None = None
+    ) -> RunResult:
+        """Call `advance`, which does one or more steps, until the last step or until asked to stop.
+
+        `admit` is shown what was found of the model before the first step; it may add to it, or raise.
+        """
         self.steps = steps
         self._take_up()
-        judgements: dict[int, dict[str, Any]] = {
-            int(step): values
-            for step, values in read_json(self.run / "judgements.json", {}).items()
-            if int(step) <= self.step
-        }
         while self.step < steps:
             if self._is_judged(self.step):
-                self._judge(judgements)
+                self._judge()
+            if self.step == 0 and admit is not None:
+                admit(self.judgements[0])
+                self._keep_judgements()
             if self._around.stop():
                 self._save()
-                return RunResult(False, self.step, self.elapsed, None, judgements)
+                return RunResult(False, self.step, self.elapsed, None, self.judgements)
             advance()
             if self.step % self._checkpoint_every == 0 or self.step == steps:
                 self._save()
-        self._judge(judgements)
+        self._judge()
         self._store.wait()
         folder = self.run / "model"
         save(self.model, folder, tokenizer_from=self._base)
-        return RunResult(True, self.step, self.elapsed, folder, judgements)
+        return RunResult(True, self.step, self.elapsed, folder, self.judgements)
 
     def update(self, factor: float = 1.0) -> float:
         """Move the weights along the gradients that were added, at `factor` of the peak rate; the gradients' norm."""
@@ -183,18 +187,21 @@ class Trainer:
         every = self._judging.every if self._judging else 0
         return step == 0 or (every > 0 and step % every == 0)
 
-    def _judge(self, judgements: dict[int, dict[str, Any]]) -> None:
+    def _judge(self) -> None:
         asked = self._judging
-        if asked is None or self.step in judgements:
+        if asked is None or self.step in self.judgements:
             return
         judgement = judge(self.engine, self.tokenizer, asked.task, asked.how, asked.problems, self.step)
-        judgements[self.step] = {"pass_at": judgement.pass_at, **judgement.values}
-        write_json(self.run / "judgements.json", judgements)
+        self.judgements[self.step] = judgement.told
+        self._keep_judgements()
         for group in judgement.groups[:SHOWN_TEXTS]:
             shown = {"step": self.step, "prompt": group.problem.prompt, "answer": group.problem.answer}
             text = group.rollouts[0]
             append_line(self.run / "samples.jsonl", shown | {"text": text.text, "score": asdict(text.score)})
         self._around.watcher.on_judgement(self.step, judgement)
+
+    def _keep_judgements(self) -> None:
+        write_json(self.run / "judgements.json", self.judgements)
 
     def _forget(self) -> None:
         if "engine" in self.__dict__:
@@ -225,6 +232,13 @@ class Trainer:
             complete[-1].load_into(self._tensors())
             self._forget()
             self.step, self._before = complete[-1].step, facts["elapsed"]
+        elif read_json(self.run / "begun.json", {}).get("run") != self._mark:
+            # What another run found before its first checkpoint says nothing of this one.
+            for name in ("judgements.json", "samples.jsonl"):
+                (self.run / name).unlink(missing_ok=True)
+            write_json(self.run / "begun.json", {"run": self._mark})
+        kept = read_json(self.run / "judgements.json", {})
+        self.judgements = {int(step): values for step, values in kept.items() if int(step) <= self.step}
         _forget_after(self.run / "metrics.jsonl", self.step)
         _forget_after(self.run / "samples.jsonl", self.step)
 

@@ -93,6 +93,10 @@ def _pass_table(judgements: dict[int, dict[str, Any]]) -> str:
         [f"step {step}", *(number(f"{_at(judgements[step], k):.3f}") for k in ks)]
         for step in (min(judgements), max(judgements))
     ]
+    if "forced" in judgements[min(judgements)]:
+        forced = judgements[min(judgements)]["forced"]
+        made = [number(f"{_at(forced, k):.3f}") for k in ks]
+        rows.insert(1, ["step 0, made to begin with a failed, checked attempt", *made])
     return table(("", *(f"pass@{k}" for k in ks)), rows)
 
 
