@@ -8,7 +8,9 @@ from fathom.reason.task import Task
 from fathom.reason.tasks.code import Code
 from fathom.reason.tasks.countdown import Countdown
 from fathom.reason.tasks.file import File
+from fathom.reason.tasks.instructions import Instructions
 from fathom.reason.tasks.inverse import Inverse
+from fathom.reason.tasks.inverse_in_words import InverseInWords
 from fathom.reason.tasks.multiplication import Multiplication
 from fathom.reason.tasks.parity import Parity
 from fathom.reason.tasks.sorting import Sorting
@@ -18,7 +20,9 @@ TASKS: dict[str, Callable[..., Task]] = {
     "code": Code,
     "countdown": Countdown,
     "file": File,
+    "instructions": Instructions,
     "inverse": Inverse,
+    "inverse_in_words": InverseInWords,
     "multiplication": Multiplication,
     "parity": Parity,
     "sorting": Sorting,
