@@ -19,6 +19,10 @@ import torch
 from torch import Tensor
 
 from fathom.kernels.attention import attention
+from fathom.kernels.gpu import door
+
+FEW_QUERIES = 16
+"""A sequence with more tokens in a step reads its keys once for all of them, by a product of matrices."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,18 @@ def grouped_attention_reference(q: Tensor, keys: Tensor, values: Tensor, ragged:
 
     `q` (T, H, C); `keys` and `values` (N blocks, block size, Hkv C), H a multiple of Hkv. Returns (T, H, C).
     """
+    out = torch.empty_like(q)
+    _attend_each(out, q, keys, values, ragged, scale)
+    return out
+
+
+def _attend_each(
+    out: Tensor, q: Tensor, keys: Tensor, values: Tensor, ragged: Ragged, scale: float, first_sequence: int = 0
+) -> None:
+    """Fill `out` with the reference's results for the sequences from `first_sequence` on."""
     H, C = q.shape[1:]
     groups = keys.shape[-1] // C
-    out = torch.empty_like(q)
-    for n, start, end in ragged.spans():
+    for n, start, end in ragged.spans(first_sequence):
         length = ragged.keys[n]
         k, v = (
             gather_rows(store, ragged.tables[n], length)
@@ -104,14 +116,32 @@ def grouped_attention_reference(q: Tensor, keys: Tensor, values: Tensor, ragged:
             for store in (keys, values)
         )
         out[start:end] = attention(q[start:end].transpose(0, 1)[None], k, v, scale)[0].transpose(0, 1)
-    return out
 
 
 def latent_attention(q: Tensor, store: Tensor, ragged: Ragged, scale: float, rank: int) -> Tensor:
     """Absorbed MLA decode by the fastest form for the device; see `latent_attention_reference`."""
+    if door.usable(q, store, ragged.tables) and q.dtype == store.dtype:
+        from fathom.kernels.gpu import paged_attention as gpu
+
+        if gpu.latent_stands(q.device, q.dtype, q.shape[1], q.shape[2], rank, store.shape[1]):
+            return gpu.latent_attention(q, store, ragged, scale, rank)
     return latent_attention_reference(q, store, ragged, scale, rank)
 
 
 def grouped_attention(q: Tensor, keys: Tensor, values: Tensor, ragged: Ragged, scale: float) -> Tensor:
     """Paged grouped-query attention by the fastest form for the device; see `grouped_attention_reference`."""
+    few = next((n for n, count in enumerate(ragged.queries) if count > FEW_QUERIES), len(ragged.queries))
+    if few and door.usable(q, keys, values, ragged.tables) and q.dtype == keys.dtype:
+        from fathom.kernels.gpu import paged_attention as gpu
+
+        if gpu.grouped_stands(q.device, q.dtype, *q.shape[1:], keys.shape[2] // q.shape[2], keys.shape[1]):
+            leading = ragged.first(few)
+            tokens = sum(leading.queries)
+            made = gpu.grouped_attention(q[:tokens], keys, values, leading, scale)
+            if few == len(ragged.queries):
+                return made
+            out = torch.empty_like(q)
+            out[:tokens] = made
+            _attend_each(out, q, keys, values, ragged, scale, few)
+            return out
     return grouped_attention_reference(q, keys, values, ragged, scale)

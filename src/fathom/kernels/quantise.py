@@ -67,7 +67,7 @@ def _quantise(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
 
 def _best_scales(groups: Tensor) -> Tensor:
     """For each of `groups` (rows, G, 32) the bf16 scale (rows, G, 1) whose levels are nearest in the square."""
-    levels = torch.tensor(LEVELS, dtype=torch.float32)
+    levels = _levels(groups.device)
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
     best = torch.zeros_like(largest)
     least = torch.full_like(largest, torch.inf)
@@ -84,8 +84,12 @@ def _best_scales(groups: Tensor) -> Tensor:
 
 def _nearest(groups: Tensor, scales: Tensor) -> Tensor:
     """Indices of the levels nearest to `groups` (rows, G, 32) over `scales` (rows, G, 1)."""
-    levels = torch.tensor(LEVELS, dtype=torch.float32)
+    levels = _levels(groups.device)
     return torch.bucketize(groups * _inverse(scales), (levels[1:] + levels[:-1]) / 2)
+
+
+def _levels(device: torch.device) -> Tensor:
+    return torch.tensor(LEVELS, dtype=torch.float32, device=device)
 
 
 def _inverse(scales: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def dequantise(matrix: Quantised, dtype: torch.dtype = torch.bfloat16) -> Tensor
         numbers = matrix.data.unflatten(1, (-1, GROUP)).float()
     else:
         bytes_ = matrix.data.unflatten(1, (-1, GROUP // 2))
-        levels = torch.tensor(LEVELS, dtype=torch.float32)
+        levels = _levels(bytes_.device)
         numbers = levels[torch.cat((bytes_ & 15, bytes_ >> 4), -1).int()]
     made: Tensor = (numbers * matrix.scales.float().unsqueeze(-1)).flatten(1).to(dtype)
     return made
