@@ -2,12 +2,20 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tiny import CHARACTERS, PROSE, RECIPE
 from typer.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
+
+from test_real_engine import tiny_model
+
 from fathom.cli.app import app
+from fathom.corpus.bpe import save_tokenizer, train_bpe
+from fathom.corpus.tokenizer import Tokenizer
+from fathom.weights.folder import save
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +67,12 @@ def fathom(place, environment):
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def served_model(tmp_path_factory):
+    """A tiny model of random weights, which says anything at all."""
+    base = tmp_path_factory.mktemp("serving")
+    (base / "tokenizer").mkdir()
+    save_tokenizer(train_bpe(["the sea is deep and the line is long"] * 20, 400), base / "tokenizer")
+    return save(tiny_model(Tokenizer(base / "tokenizer")), base / "tiny", tokenizer_from=base / "tokenizer")
