@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Many
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from fathom.engine.accept import error_line
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fathom.engine")
 CLOSED = "The engine is shutting down and takes no more requests."
-PACE = 0.02
-"""Seconds between deliveries, apart from beginnings and ends: at hundreds of tokens a second nobody sees single ones,
-and handing each over would cost more than making it."""
+PACE, SLOWEST = 0.02, 0.2
+"""Seconds between deliveries, apart from beginnings and ends, at least and at most."""
+SHARE = 20
+"""Handing tokens on takes at most one part in so many of an event loop's time, as far as `SLOWEST` allows."""
 LOST = Delta((), "", (), None, FinishReason.ERROR, 0, 0, error="The engine stopped unexpectedly.")
 
 
@@ -41,7 +42,7 @@ class AsyncEngine:
         self._thread: threading.Thread | None = None
         self._streams: dict[int, _Mailbox] = {}
         self._held: list[Output] = []
-        self._delivered = 0.0
+        self._delivered, self._pace = 0.0, PACE
 
     async def stream(
         self,
@@ -133,8 +134,7 @@ class AsyncEngine:
                     order()
                 new = self._step()
                 self._held += new
-                if self._due(new):
-                    self._deliver()
+                self._deliver(self._ripe(new))
             self._engine.close()
         finally:
             with self._wake:
@@ -142,8 +142,8 @@ class AsyncEngine:
                 orders, self._orders = self._orders, []
             for order in orders:
                 order()
-            self._held += [Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request]
-            self._deliver()
+            lost = [Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request]
+            self._deliver(self._held + lost)
 
     def _wait(self) -> bool:
         """Wait for something to do; False when there will be nothing any more."""
@@ -185,20 +185,25 @@ class AsyncEngine:
             self._streams.pop(mailbox.request.id, None)
             self._engine.cancel(mailbox.request)
 
-    def _due(self, new: list[Output]) -> bool:
-        """Whether what is held has waited long enough, or somebody's beginning or end is among what is new."""
-        if time.monotonic() - self._delivered >= PACE:
-            return True
-        return any(delta.finish_reason is not None or not self._begun(request) for request, delta in new)
+    def _ripe(self, new: list[Output]) -> list[Output]:
+        """What is to be handed over now: everything from time to time, beginnings and ends at once."""
+        now = time.monotonic()
+        if now - self._delivered >= self._pace:
+            self._delivered = now
+            ripe, self._held = self._held, []
+            return ripe
+        urgent = {request.id for request, delta in new if delta.finish_reason is not None or not self._begun(request)}
+        if not urgent:
+            return []
+        held, self._held = self._held, [output for output in self._held if output.request.id not in urgent]
+        return [output for output in held if output.request.id in urgent]
 
     def _begun(self, request: Request) -> bool:
         mailbox = self._streams.get(request.id)
         return mailbox is None or mailbox.begun
 
-    def _deliver(self) -> None:
-        """Hand over what is held, one call for each event loop."""
-        outputs, self._held = self._held, []
-        self._delivered = time.monotonic()
+    def _deliver(self, outputs: list[Output]) -> None:
+        """Hand outputs over, one call for each event loop."""
         parcels: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Mailbox, Delta, bool]]] = defaultdict(list)
         last = {request.id: n for n, (request, delta) in enumerate(outputs) if request.finished or delta is LOST}
         for n, (request, delta) in enumerate(outputs):
@@ -211,10 +216,22 @@ class AsyncEngine:
                 parcels[mailbox.loop].append((mailbox, delta, finished))
         for loop, parcel in parcels.items():
             try:
-                loop.call_soon_threadsafe(_unpack, parcel)
+                loop.call_soon_threadsafe(self._unpack, loop, parcel)
             except RuntimeError:  # the loop is closed, and its readers gone
                 for mailbox, _, _ in parcel:
                     self._leave(mailbox)
+
+    def _unpack(self, loop: asyncio.AbstractEventLoop, parcel: "list[tuple[_Mailbox, Delta, bool]]") -> None:
+        began = time.monotonic()
+        for mailbox, delta, finished in parcel:
+            mailbox.deltas.append(delta)
+            mailbox.complete = mailbox.complete or finished
+            mailbox.arrived.set()
+        # The readers were woken up before this, and so have their turn before it.
+        loop.call_soon(self._unpacked, began)
+
+    def _unpacked(self, began: float) -> None:
+        self._pace = min(max(SHARE * (time.monotonic() - began), PACE), SLOWEST)
 
 
 class _Mailbox:
@@ -241,6 +258,8 @@ class _Mailbox:
         await self.arrived.wait()
         self.arrived.clear()
         deltas, self.deltas = self.deltas, []
+        if len(deltas) < 2:
+            return deltas
         parts: defaultdict[int, list[Delta]] = defaultdict(list)
         for delta in deltas:
             parts[delta.index].append(delta)
@@ -265,24 +284,22 @@ class _Mailbox:
             self.left = True
 
 
-def _unpack(parcel: list[tuple[_Mailbox, Delta, bool]]) -> None:
-    for mailbox, delta, finished in parcel:
-        mailbox.deltas.append(delta)
-        mailbox.complete = mailbox.complete or finished
-        mailbox.arrived.set()
-
-
 def merged(deltas: Many[Delta]) -> Delta:
     """One delta for several of the same completion that follow each other."""
     if len(deltas) == 1:
         return deltas[0]
     tops = [delta.top_logprobs for delta in deltas if delta.top_logprobs is not None]
-    return replace(
-        deltas[-1],
-        tokens=tuple(token for delta in deltas for token in delta.tokens),
-        logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
-        text="".join(delta.text for delta in deltas),
-        top_logprobs=tuple(top for part in tops for top in part) if tops else None,
+    last = deltas[-1]
+    return Delta(
+        tuple(token for delta in deltas for token in delta.tokens),
+        "".join(delta.text for delta in deltas),
+        tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        tuple(top for part in tops for top in part) if tops else None,
+        last.finish_reason,
+        last.cached_tokens,
+        last.prompt_tokens,
+        last.index,
+        last.error,
     )
 
 

@@ -7,6 +7,7 @@ any way runs `close`, and with it ends the generation.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -30,23 +31,29 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._events, self._limits, self._close = events, limits, close
         self._spoke = False
+        self._sending: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await _until_gone(receive, self._write(send), self._beat(send))
+            await _until_gone(receive, self._write(send), self._beat(send), self._patience())
         finally:
             await _quietly(self._events.aclose())
             self._close()
 
     async def _write(self, send: Send) -> None:
-        patience = self._limits.send
         async for event in self._events:
-            self._spoke = True
-            async with asyncio.timeout(patience):
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+            self._spoke, self._sending = True, time.monotonic()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            self._sending = None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _patience(self) -> None:
+        """Wait until the client has taken nothing for too long; a timer for each piece would cost more than it."""
+        limit = self._limits.send
+        while self._sending is None or time.monotonic() - self._sending < limit:
+            await asyncio.sleep(limit / 4)
 
     async def _beat(self, send: Send) -> None:
         while True:
@@ -92,14 +99,19 @@ class AwaitedJson(Response):
             await send({"type": "http.response.body", "body": b"\n", "more_body": True})
 
 
-async def _until_gone(receive: Receive, write: Awaitable[None], beat: Awaitable[None]) -> None:
-    """Run `write` to its end, with `beat` beside it, unless the client leaves first."""
+async def _until_gone(
+    receive: Receive, write: Awaitable[None], beat: Awaitable[None], patience: Awaitable[None] | None = None
+) -> None:
+    """Run `write` to its end, with `beat` beside it, unless the client leaves first or `patience` ends."""
     writing = asyncio.ensure_future(write)
-    beside = [asyncio.ensure_future(_left(receive)), asyncio.ensure_future(beat)]
+    ends = [asyncio.ensure_future(end) for end in (_left(receive), patience) if end is not None]
+    beside = [*ends, asyncio.ensure_future(beat)]
     try:
-        await asyncio.wait([writing, beside[0]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([writing, *ends], return_when=asyncio.FIRST_COMPLETED)
         if writing.done():
             await writing
+        elif not ends[0].done():
+            raise TimeoutError
     except TimeoutError:
         log.info("A client took nothing for too long and was let go.")
     finally:

@@ -1,6 +1,7 @@
 """What comes out of a model, told apart."""
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,11 @@ Event = Reasoning | Content | CallBegin | CallArguments
 def joined(events: list[Event]) -> list[Event]:
     """Join neighbours that continue each other."""
     result: list[Event] = []
-    for event in events:
-        last = result[-1] if result else None
-        if isinstance(event, CallBegin) or type(last) is not type(event):
-            result.append(event)
-        elif isinstance(event, CallArguments):
-            assert isinstance(last, CallArguments)
-            result[-1] = replace(last, text=last.text + event.text)
-        else:
-            assert isinstance(last, Reasoning | Content)
-            result[-1] = replace(last, text=last.text + event.text)
+    for (kind, _), group in groupby(events, lambda event: (type(event), getattr(event, "index", 0))):
+        if kind is CallBegin:
+            result += group
+            continue
+        first, *more = group
+        assert not isinstance(first, CallBegin)
+        result.append(replace(first, text="".join((first.text, *(event.text for event in more)))) if more else first)  # type: ignore[union-attr]
     return result
