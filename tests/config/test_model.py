@@ -139,6 +139,11 @@ def test_an_impossible_value_is_named_with_its_reason(changes: dict[str, Any], w
         small_config(**changes)
 
 
+def test_fields_that_do_not_go_together_are_named_without_a_field_of_their_own() -> None:
+    with pytest.raises(RecipeError, match=r"^here: n_group 3 does not divide n_routed_experts 8"):
+        ModelConfig.validated(V3 | {"n_group": 3, "topk_group": 1}, "here")
+
+
 def test_every_impossible_value_is_named_at_once() -> None:
     with pytest.raises(RecipeError, match=r"odd.*exceeds n_routed_experts"):
         small_config(qk_rope_head_dim=5, num_experts_per_tok=9)

@@ -25,7 +25,7 @@ def describe(error: ValidationError) -> str:
     """Say in one paragraph which fields are wrong, what they hold and what is expected."""
     complaints = []
     for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or "the whole"
+        field = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             complaints.append(f"unknown field '{field}' (value {item['input']!r}): remove it or mend its spelling")
         elif item["type"] == "missing":
@@ -33,5 +33,6 @@ def describe(error: ValidationError) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             value = "" if isinstance(item["input"], dict) else f" is {item['input']!r}"
-            complaints.append(f"field '{field}'{value}: {message}")
+            # Without a field it is several that do not go together, and the message names them.
+            complaints.append(f"field '{field}'{value}: {message}" if field else message)
     return "; ".join(complaints)

@@ -40,7 +40,7 @@ def flatten(values: dict[str, Any], path: str = "") -> dict[str, Any]:
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(sorted(known))}"
+    return f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(sorted(known))}."
 
 
 def _inner_values(value: Any, where: str) -> Iterator[tuple[dict[str, Any], str]]:

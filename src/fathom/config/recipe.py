@@ -157,7 +157,7 @@ def _model(values: dict[str, Any], corpus: CorpusConfig, where: str) -> ModelCon
 def _refuse_unknown(section: type[Section], values: dict[str, Any], source: str) -> None:
     complaint = unknown_field(section, values)
     if complaint:
-        raise RecipeError(f"{source}: {complaint}.")
+        raise RecipeError(f"{source}: {complaint}")
 
 
 def _within(field: str, prefix: str) -> bool:
