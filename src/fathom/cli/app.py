@@ -24,6 +24,7 @@ from fathom.cli import (
     params,
     pretrain,
     quickstart,
+    r1,
     report,
     serve,
     sft,
@@ -132,6 +133,7 @@ app.command(rich_help_panel=START)(models.models)
 app.command(rich_help_panel=MAKE)(corpus.corpus)
 app.command(rich_help_panel=MAKE)(pretrain.pretrain)
 app.command(rich_help_panel=MAKE)(zero.zero)
+app.command(rich_help_panel=MAKE)(r1.r1)
 app.command(rich_help_panel=MAKE)(sft.sft)
 app.command(rich_help_panel=MAKE)(distill.distill)
 app.command(rich_help_panel=MAKE)(evaluate.evaluate)
