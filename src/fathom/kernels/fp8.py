@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fathom.kernels.feed_forward import feed_forward_reference
+from fathom.kernels.gpu import door
 
 Block = tuple[int, int]
 """Rows and columns of a block."""
@@ -24,8 +25,12 @@ def dequantise(values: Tensor, scale: Tensor, block: Block, dtype: torch.dtype =
 
     The product is made in at least FP32 and rounded once.
     """
-    out = torch.empty(values.shape, dtype=dtype, device=values.device)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
+    if values.device.type == "cuda":
+        # A GPU waits for every operation of the loop below; here the factors are spread out for all rows at once.
+        spread = scale.to(wide).repeat_interleave(block[0], 0)[: values.shape[0]]
+        return (values.to(wide) * spread.repeat_interleave(block[1], 1)[:, : values.shape[1]]).to(dtype)
+    out = torch.empty(values.shape, dtype=dtype, device=values.device)
     for rows, factors in _row_blocks(values.shape, scale, block):
         out[rows] = widened(values[rows]).to(wide).mul_(factors.to(wide))
     return out
@@ -103,3 +108,30 @@ def experts_reference(
         y = feed_forward_reference(x[token], gate, up, dequantise(down[expert], down_scale[expert], block, x.dtype))
         out = out.index_add(0, token, y * weights[token, slot, None].to(x.dtype))
     return out
+
+
+def linear(x: Tensor, values: Tensor, scale: Tensor, block: Block, bias: Tensor | None = None) -> Tensor:
+    """By the fastest form for the device; see `linear_reference`."""
+    if door.usable(x, values, scale):
+        from fathom.kernels.gpu import products
+
+        if products.linear_stands(x.device, x.dtype, products.FP8, block):
+            made = products.linear(x, products.held_fp8(values, scale, block), values.shape[0])
+            return made if bias is None else made + bias.to(x.dtype)
+    return linear_reference(x, values, scale, block, bias)
+
+
+def experts(
+    x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, gate_up_scale: Tensor, down: Tensor, down_scale: Tensor,
+    block: Block,
+) -> Tensor:  # fmt: skip
+    """By the fastest form for the device; see `experts_reference`."""
+    if door.usable(x, ids, weights, gate_up, down):
+        from fathom.kernels.gpu import experts as gpu
+        from fathom.kernels.gpu import products
+
+        known = products.linear_stands(x.device, x.dtype, products.FP8, block)
+        if known and gpu.experts_stand(x.device, x.dtype):
+            held = (products.held_fp8(gate_up, gate_up_scale, block), products.held_fp8(down, down_scale, block))
+            return gpu.experts(x, ids, weights, *held, down.shape[0])
+    return experts_reference(x, ids, weights, gate_up, gate_up_scale, down, down_scale, block)

@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathom.kernels.experts import experts
+from fathom.kernels.gpu import door
+
 GROUP = 32
 """Columns that share a scale."""
 Bits = Literal[8, 4]
@@ -111,3 +114,37 @@ def dequantise(matrix: Quantised, dtype: torch.dtype = torch.bfloat16) -> Tensor
 def quantised_linear_reference(x: Tensor, matrix: Quantised, bias: Tensor | None = None) -> Tensor:
     """x W^T + b for x (..., columns), with W dequantised for this use."""
     return F.linear(x, dequantise(matrix, x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def quantised_linear(x: Tensor, matrix: Quantised, bias: Tensor | None = None) -> Tensor:
+    """By the fastest form for the device; see `quantised_linear_reference`."""
+    if door.usable(x, matrix.data):
+        from fathom.kernels.gpu import products
+
+        if products.linear_stands(x.device, x.dtype, matrix.bits, (1, GROUP)):
+            made = products.linear(x, products.held_quantised(matrix), matrix.shape[0])
+            return made if bias is None else made + bias.to(x.dtype)
+    return quantised_linear_reference(x, matrix, bias)
+
+
+def quantised_experts_reference(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Quantised, down: Quantised) -> Tensor:
+    """The routed experts of `fathom.kernels.experts`, all dequantised for this use.
+
+    Stacked matrices lie under each other: `gate_up` (E 2I, D), `down` (E D, I).
+    """
+    matrices = (dequantise(gate_up, x.dtype), dequantise(down, x.dtype))
+    count = down.shape[0] // x.shape[-1]
+    return experts(x, ids, weights, *(matrix.unflatten(0, (count, -1)) for matrix in matrices))
+
+
+def quantised_experts(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Quantised, down: Quantised) -> Tensor:
+    """By the fastest form for the device; see `quantised_experts_reference`."""
+    if door.usable(x, ids, weights, gate_up.data, down.data):
+        from fathom.kernels.gpu import experts as gpu
+        from fathom.kernels.gpu import products
+
+        known = products.linear_stands(x.device, x.dtype, gate_up.bits, (1, GROUP))
+        if known and gpu.experts_stand(x.device, x.dtype):
+            held = (products.held_quantised(gate_up), products.held_quantised(down))
+            return gpu.experts(x, ids, weights, *held, down.shape[0] // x.shape[-1])
+    return quantised_experts_reference(x, ids, weights, gate_up, down)

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from fathom.kernels.fp8 import E4M3, Block, dequantise, experts_reference, linear_reference
+from fathom.kernels.fp8 import E4M3, Block, dequantise, experts, linear
 from fathom.model.experts import Experts
 from fathom.model.linear import Linear
 from fathom.model.outputs import Choice
@@ -54,7 +54,7 @@ class FP8Linear(_Holder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        return linear_reference(x, self._tensor("weight"), self._tensor("weight_scale_inv"), self.block, self.bias)
+        return linear(x, self._tensor("weight"), self._tensor("weight_scale_inv"), self.block, self.bias)
 
     def _tensor(self, name: str) -> Tensor:
         held = self._parameters[name]
@@ -84,7 +84,7 @@ class FP8Experts(_Holder):
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Each of the tokens x (T, D) through its experts, weighted and summed."""
         gate_up, down = (self.gate_up_proj, self.gate_up_proj_scale_inv), (self.down_proj, self.down_proj_scale_inv)
-        return experts_reference(x, choice.ids, choice.weights, *gate_up, *down, self.block)
+        return experts(x, choice.ids, choice.weights, *gate_up, *down, self.block)
 
 
 def blocks_of(shape: tuple[int, ...], block: Block) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Linear maps, experts and embeddings that hold their weights in 8 or 4 bits, and dequantise them as they are used.
 
 They stand in for the plain ones in a finished model, which then takes a half or a quarter of bf16's memory, decodes as
-much faster where memory is what it waits for, and cannot be trained. The plain forward pass dequantises whole matrices
-at each use; `fathom.engine.plan` reads the numbers as they are held.
+much faster where memory is what it waits for, and cannot be trained. On a CPU the plain forward pass dequantises whole
+matrices at each use, and `fathom.engine.plan` reads the numbers as they are held; so do Triton's kernels on a GPU.
 """
 
 from typing import cast
@@ -10,8 +10,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fathom.kernels.experts import experts
-from fathom.kernels.quantise import GROUP, Bits, Quantised, dequantise, quantise, quantised_linear_reference
+from fathom.kernels.quantise import (
+    GROUP,
+    Bits,
+    Quantised,
+    dequantise,
+    quantise,
+    quantised_experts,
+    quantised_linear,
+)
 from fathom.model.attention import LatentAttention
 from fathom.model.experts import Experts
 from fathom.model.linear import Linear
@@ -49,7 +56,7 @@ class QuantisedLinear(_Held):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        return quantised_linear_reference(x, self.held("weight"), self.bias)
+        return quantised_linear(x, self.held("weight"), self.bias)
 
 
 class QuantisedEmbedding(_Held):
@@ -79,13 +86,11 @@ class QuantisedExperts(_Held):
         for name in ("gate_up_proj", "down_proj"):
             stacked = getattr(like, name)
             self._hold(name, quantise(stacked.flatten(0, 1), bits))
-        self.experts = like.gate_up_proj.shape[0]
 
     def forward(self, x: Tensor, choice: Choice) -> Tensor:
         """Each of the tokens x (T, D) through its experts, weighted and summed."""
-        gate_up, down = (dequantise(self.held(name), x.dtype) for name in ("gate_up_proj", "down_proj"))
-        stacked = (matrix.unflatten(0, (self.experts, -1)) for matrix in (gate_up, down))
-        return experts(x, choice.ids, choice.weights, *stacked)
+        held = (self.held("gate_up_proj"), self.held("down_proj"))
+        return quantised_experts(x, choice.ids, choice.weights, *held)
 
 
 @torch.no_grad()

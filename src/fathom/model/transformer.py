@@ -81,7 +81,10 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D) that are ready for the head."""
-        return F.linear(hidden, self.head_weight.to(hidden.dtype))
+        if self.config.tie_word_embeddings:
+            return F.linear(hidden, self.head_weight.to(hidden.dtype))
+        logits: Tensor = self.lm_head(hidden)
+        return logits
 
     def forward(
         self,

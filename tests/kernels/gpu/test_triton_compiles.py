@@ -48,6 +48,41 @@ KERNELS = {
         4,
     ),
 }
+PRODUCTS, EXPERTS = "fathom.kernels.gpu.products", "fathom.kernels.gpu.experts"
+X = {"x": "*bf16", "hidden": "*bf16", "levels": "*fp32", "experts": "*i64", "pairs": "*i64", "weights": "*fp32"}
+PLAIN = {"data": "*bf16", "factors": "*bf16", "out": "*bf16"}
+FORMATS = {
+    "bf16": (PLAIN, {"FORMAT": 0, "BLOCK_ROWS": 1, "BLOCK_COLUMNS": 2048, "FACTORS": 1}),
+    "int8": (PLAIN | {"data": "*i8"}, {"FORMAT": 8, "BLOCK_ROWS": 1, "BLOCK_COLUMNS": 32, "FACTORS": 64}),
+    "int4": (PLAIN | {"data": "*u8"}, {"FORMAT": 4, "BLOCK_ROWS": 1, "BLOCK_COLUMNS": 32, "FACTORS": 64}),
+    "fp8": (
+        PLAIN | {"data": "*u8", "factors": "*fp32"},
+        {"FORMAT": 1, "BLOCK_ROWS": 128, "BLOCK_COLUMNS": 128, "FACTORS": 16},
+    ),
+}
+TILE = {"COLUMNS": 2048, "OPERAND": "bfloat16", "N": 64, "K": 64}
+
+
+def pointers_of(module: str, name: str, kinds: dict[str, str]) -> dict[str, str]:
+    """Those of a kernel's arguments that are addresses."""
+    names = {
+        "linear_tiles": ("x", "data", "factors", "levels", "out"),
+        "gated_tiles": ("x", "data", "factors", "levels", "experts", "pairs", "out"),
+        "down_tiles": ("hidden", "data", "factors", "levels", "experts", "pairs", "weights", "out"),
+    }[name]
+    return {key: (X | kinds)[key] for key in names}
+
+
+for held, (kinds, layout) in FORMATS.items():
+    for rows in (16, 64):
+        for module, name, more in (
+            (PRODUCTS, "linear_tiles", {"OUT": 1024}),
+            (EXPERTS, "gated_tiles", {"CHOICES": 8, "EXPERTS": 256, "INNER": 1024}),
+            (EXPERTS, "down_tiles", {"EXPERTS": 256, "OUT": 1024}),
+        ):
+            if (rows == 64 or held == "int4") and not (held == "bf16" and name == "linear_tiles"):
+                constants = TILE | layout | more | {"M": rows}
+                KERNELS[f"{name}_{held}_{rows}"] = (module, name, pointers_of(module, name, kinds), constants, 4)
 SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10}
 """What a program may have, by architecture: A100, the consumer cards of that time, H100 (CUDA's programming guide)."""
 

@@ -26,7 +26,8 @@ TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 def usable(*tensors: Tensor) -> bool:
     """Whether Triton kernels take these tensors: all on one device that Triton compiles for, the first of a type above.
 
-    Asked in every layer, so what is cheap and usually false comes first.
+    None of them may be asked for a gradient: the kernels have none. Asked in every layer, so what is cheap and usually
+    false comes first.
     """
     first = tensors[0]
     if first.device.type == "cpu":
@@ -37,6 +38,7 @@ def usable(*tensors: Tensor) -> bool:
         stands
         and first.dtype in TYPES
         and all(tensor.device == first.device for tensor in tensors)
+        and not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
         and importable()
         and (first.device.type == "cpu" or _new_enough(first.device.index))
     )
