@@ -9,6 +9,7 @@ from torch import Tensor
 from fathom.kernels import attention_fused, experts_fused, native
 from fathom.kernels.attention import attention_reference
 from fathom.kernels.experts import experts_reference
+from fathom.kernels.linear import linear
 from fathom.kernels.newton_schulz import orthogonalise, orthogonalise_reference
 
 
@@ -134,16 +135,39 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     assert torch.isfinite(torch.autograd.grad(out.float().sum(), q)[0]).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    tokens=st.integers(64, 1100),
+    inputs=st.sampled_from([32, 96, 128]),
+    outputs=st.sampled_from([8, 48, 64, 224]),
+    seed=st.integers(0, 1000),
+)
+def test_a_weights_gradient_is_summed_in_single_precision(tokens: int, inputs: int, outputs: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(1, tokens, inputs).bfloat16().requires_grad_()
+    weight = torch.randn(outputs, inputs, requires_grad=True)
+    grad = torch.randn(1, tokens, outputs).bfloat16()
+    out = linear(x, weight)
+    assert torch.equal(out, x @ weight.bfloat16().T)
+    grad_x, grad_weight = torch.autograd.grad(out, (x, weight), grad)
+    assert close(grad_x, grad.double() @ weight.double())
+    exact = grad[0].double().T @ x[0].double()
+    assert (grad_weight.double() - exact).norm() <= 1e-5 * exact.norm()
+
+
 def test_every_number_of_threads_gives_the_same_bits() -> None:
     case = experts_case(500, 64, 64, 5, 2, torch.float32, 1)
     torch.manual_seed(2)
     heads = [torch.randn(3, 2, 130, 64).bfloat16() for _ in range(3)]
+    # Of this product a library was seen to cut the sum by threads.
+    narrow = [torch.randn(4096, 32).bfloat16(), torch.randn(224, 32)]
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            inputs = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in (*case, *heads)]
-            made = experts_fused.experts_fused(*inputs[:5]), attention_fused.causal_attention_fused(*inputs[5:], 0.1)
+            inputs = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in (*case, *heads, *narrow)]
+            made = experts_fused.experts_fused(*inputs[:5]), attention_fused.causal_attention_fused(*inputs[5:8], 0.1)
+            made = (*made, linear(*inputs[8:]))
             wanted = [tensor for tensor in inputs if tensor.requires_grad]
             grads = torch.autograd.grad(sum(part.float().square().sum() for part in made), wanted)
             found.append([*made, *grads])

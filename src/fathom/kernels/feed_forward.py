@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fathom.kernels import native
+from fathom.kernels.linear import linear
 
 
 def feed_forward_reference(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -70,6 +71,6 @@ class _SwiGLU(torch.autograd.Function):
 
 def feed_forward(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """SwiGLU with one product for gate and up together, keeping only its input for backward."""
-    both = F.linear(x, torch.cat((gate, up)).to(x.dtype))
+    both = linear(x, torch.cat((gate, up)))
     hidden: Tensor = _SwiGLU.apply(both.flatten(0, -2))
-    return F.linear(hidden.unflatten(0, both.shape[:-1]), down.to(x.dtype))
+    return linear(hidden.unflatten(0, both.shape[:-1]), down)

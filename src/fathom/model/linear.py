@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fathom.kernels.linear import linear
 from fathom.kernels.norm import rms_norm
 from fathom.model.recompute import Runner, run_plainly
 
@@ -18,8 +19,9 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        if self.bias is None:
+            return linear(x, self.weight)
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
 class RMSNorm(nn.Module):
