@@ -25,6 +25,12 @@ def test_the_steps_fill_the_budget() -> None:
     assert 550 <= 46 + (steps - 30) * 1.0 <= 600
 
 
+def test_slow_steps_before_the_run_found_its_threads_do_not_count() -> None:
+    steps = measured_length(BUDGET, 60, [*[9.0] * 20, *[1.0] * 40], 220.0, [])
+    assert steps is not None
+    assert 550 <= 220 + (steps - 60) * 1.0 <= 600
+
+
 def test_evaluations_take_their_part_of_the_budget() -> None:
     often = BUDGET.model_copy(update={"evaluate_every": 10, "evaluate_tokens": 1000})
     plain = measured_length(BUDGET, 30, [1.0] * 30, 30.0, [])

@@ -19,5 +19,5 @@ class ParallelConfig(Section):
     they stay until the backward pass: less traffic."""
     adapt_threads: bool = True
     """On a CPU, try fewer or more threads now and then, and keep what is faster: beside a busy neighbour fewer are.
-    Only for a single process, and only where it changed no bit of the gradients of eight batches, compared first; turn
+    Only for a single process, and only where it changed no bit of the gradients of four batches, compared first; turn
     it off for a run that must repeat to the bit whatever runs beside it."""

@@ -36,7 +36,8 @@ def measured_length(
     budget = 60.0 * train.minutes
     if len(durations) < LEAST_STEPS or elapsed < train.measure_share * budget:
         return None
-    measured = durations[FIRST_STEPS:]
+    # The later half: by then the run has as many threads as are fastest beside what else the machine does.
+    measured = durations[max(FIRST_STEPS, len(durations) // 2) :]
     step = sum(measured) / len(measured)
     token = FORWARD_SHARE * step / (train.batch_sequences * train.sequence_length)
     # At the end half a context is read twice, see `evaluate.bits_per_byte`.

@@ -25,9 +25,10 @@ SHORTEST, LONGEST = 5.0, 60.0
 """Seconds between trials: doubled after one that changed nothing, back to the shortest after one that did."""
 GAIN = 0.9
 """A number of threads is taken up if it needs less than this share of the time of the present one."""
-AGREEMENT_BATCHES = 8
+AGREEMENT_BATCHES = 4
 """Batches on which gradients are compared before the first trial. A library may split a sum by threads and leave no
-trace in most batches: of a product of (64, 4096) and (4096, 128), four of five had the same bits."""
+trace in most batches: of a product of (64, 4096) and (4096, 128), four of five had the same bits. Fathom's own kernels
+split none; beside busy neighbours each batch can take half a minute, so there are no more than these."""
 RECENT = 8
 """Steps of which the median is the present time of a step."""
 
