@@ -5,13 +5,14 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from collections.abc import Sequence as Many
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from fathom.engine.accept import error_line
-from fathom.engine.request import Completion, Delta, FinishReason, Output, Request
+from fathom.engine.mailbox import Mailbox, merged
+from fathom.engine.request import Completion, Delta, FinishReason, Output
 from fathom.engine.sampling import SamplingParams
 from fathom.errors import FathomError, UnavailableError
 
@@ -40,8 +41,8 @@ class AsyncEngine:
         self._orders: list[Callable[[], None]] = []
         self._closing = self._stopped = False
         self._thread: threading.Thread | None = None
-        self._streams: dict[int, _Mailbox] = {}
-        self._held: list[Output] = []
+        self._streams: dict[int, Mailbox] = {}
+        self._urgent: set[Mailbox] = set()
         self._delivered, self._pace = 0.0, PACE
 
     async def stream(
@@ -58,7 +59,7 @@ class AsyncEngine:
         """
         if self._closing:
             raise UnavailableError(CLOSED)
-        mailbox = _Mailbox(asyncio.get_running_loop())
+        mailbox = Mailbox(asyncio.get_running_loop())
         self._order(lambda: self._submit(mailbox, prompt, params, priority, deadline))
         try:
             await mailbox.accepted
@@ -132,9 +133,8 @@ class AsyncEngine:
                 orders, self._orders = self._orders, []
                 for order in orders:
                     order()
-                new = self._step()
-                self._held += new
-                self._deliver(self._ripe(new))
+                self._hold(self._step())
+                self._deliver(self._ripe())
             self._engine.close()
         finally:
             with self._wake:
@@ -142,8 +142,8 @@ class AsyncEngine:
                 orders, self._orders = self._orders, []
             for order in orders:
                 order()
-            lost = [Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request]
-            self._deliver(self._held + lost)
+            self._hold([Output(mailbox.request, LOST) for mailbox in self._streams.values() if mailbox.request])
+            self._deliver(list(self._streams.values()))
 
     def _wait(self) -> bool:
         """Wait for something to do; False when there will be nothing any more."""
@@ -161,7 +161,7 @@ class AsyncEngine:
 
     def _submit(
         self,
-        mailbox: "_Mailbox",
+        mailbox: Mailbox,
         prompt: str | Many[int],
         params: SamplingParams | None,
         priority: int,
@@ -180,40 +180,44 @@ class AsyncEngine:
         self._streams[mailbox.request.id] = mailbox
         mailbox.accept()
 
-    def _leave(self, mailbox: "_Mailbox") -> None:
+    def _leave(self, mailbox: Mailbox) -> None:
         if mailbox.request is not None:
             self._streams.pop(mailbox.request.id, None)
             self._engine.cancel(mailbox.request)
 
-    def _ripe(self, new: list[Output]) -> list[Output]:
-        """What is to be handed over now: everything from time to time, beginnings and ends at once."""
-        now = time.monotonic()
-        if now - self._delivered >= self._pace:
-            self._delivered = now
-            ripe, self._held = self._held, []
-            return ripe
-        urgent = {request.id for request, delta in new if delta.finish_reason is not None or not self._begun(request)}
-        if not urgent:
-            return []
-        held, self._held = self._held, [output for output in self._held if output.request.id not in urgent]
-        return [output for output in held if output.request.id in urgent]
-
-    def _begun(self, request: Request) -> bool:
-        mailbox = self._streams.get(request.id)
-        return mailbox is None or mailbox.begun
-
-    def _deliver(self, outputs: list[Output]) -> None:
-        """Hand outputs over, one call for each event loop."""
-        parcels: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Mailbox, Delta, bool]]] = defaultdict(list)
-        last = {request.id: n for n, (request, delta) in enumerate(outputs) if request.finished or delta is LOST}
-        for n, (request, delta) in enumerate(outputs):
+    def _hold(self, outputs: list[Output]) -> None:
+        """Put outputs by for their readers; beginnings and ends are urgent."""
+        for request, delta in outputs:
             mailbox = self._streams.get(request.id)
-            if mailbox is not None:
-                mailbox.begun = True
-                finished = last.get(request.id) == n
-                if finished:
-                    del self._streams[request.id]
-                parcels[mailbox.loop].append((mailbox, delta, finished))
+            if mailbox is None:
+                continue
+            mailbox.held.append(delta)
+            if delta.finish_reason is not None:
+                mailbox.ended = request.finished or delta is LOST
+                self._urgent.add(mailbox)
+            elif not mailbox.begun:
+                mailbox.begun = self._engine.tokenizer is None or bool(delta.text.strip())
+                self._urgent.add(mailbox)
+
+    def _ripe(self) -> Iterable[Mailbox]:
+        """Whose outputs are to be handed over now: everybody's from time to time, urgent ones at once."""
+        ripe, now = self._urgent, time.monotonic()
+        if ripe:
+            self._urgent = set()
+        if now - self._delivered < self._pace:
+            return ripe
+        self._delivered = now
+        return list(self._streams.values())
+
+    def _deliver(self, mailboxes: Iterable[Mailbox]) -> None:
+        """Hand over what is held, one call for each event loop."""
+        parcels: defaultdict[asyncio.AbstractEventLoop, list[tuple[Mailbox, list[Delta], bool]]] = defaultdict(list)
+        for mailbox in mailboxes:
+            if mailbox.held:
+                parcels[mailbox.loop].append((mailbox, mailbox.held, mailbox.ended))
+                mailbox.held = []
+                if mailbox.ended and mailbox.request is not None:
+                    self._streams.pop(mailbox.request.id, None)
         for loop, parcel in parcels.items():
             try:
                 loop.call_soon_threadsafe(self._unpack, loop, parcel)
@@ -221,86 +225,17 @@ class AsyncEngine:
                 for mailbox, _, _ in parcel:
                     self._leave(mailbox)
 
-    def _unpack(self, loop: asyncio.AbstractEventLoop, parcel: "list[tuple[_Mailbox, Delta, bool]]") -> None:
+    def _unpack(self, loop: asyncio.AbstractEventLoop, parcel: list[tuple[Mailbox, list[Delta], bool]]) -> None:
         began = time.monotonic()
-        for mailbox, delta, finished in parcel:
-            mailbox.deltas.append(delta)
-            mailbox.complete = mailbox.complete or finished
+        for mailbox, deltas, ended in parcel:
+            mailbox.deltas += deltas
+            mailbox.complete = mailbox.complete or ended
             mailbox.arrived.set()
         # The readers were woken up before this, and so have their turn before it.
         loop.call_soon(self._unpacked, began)
 
     def _unpacked(self, began: float) -> None:
         self._pace = min(max(SHARE * (time.monotonic() - began), PACE), SLOWEST)
-
-
-class _Mailbox:
-    """Where the engine's thread leaves a request's deltas; all but `request`, `left` and `begun` is the loop's own."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.accepted: asyncio.Future[None] = loop.create_future()
-        self.request: Request | None = None
-        self.left = False
-        self.begun = False
-        """Whether anything was delivered."""
-        self.complete = False
-        self.deltas: list[Delta] = []
-        self.arrived = asyncio.Event()
-
-    @property
-    def finished(self) -> bool:
-        """Whether everything has come and been taken."""
-        return self.complete and not self.deltas
-
-    async def take(self) -> list[Delta]:
-        """What has come since it was last asked, one delta for each completion."""
-        await self.arrived.wait()
-        self.arrived.clear()
-        deltas, self.deltas = self.deltas, []
-        if len(deltas) < 2:
-            return deltas
-        parts: defaultdict[int, list[Delta]] = defaultdict(list)
-        for delta in deltas:
-            parts[delta.index].append(delta)
-        return [merged(part) for part in parts.values()]
-
-    def accept(self) -> None:
-        """Say, from the engine's thread, that the request is taken."""
-        self._settle(lambda: self.accepted.set_result(None))
-
-    def refuse(self, error: FathomError) -> None:
-        """Say, from any thread, why it is not."""
-        self._settle(lambda: self.accepted.set_exception(error))
-
-    def _settle(self, outcome: Callable[[], None]) -> None:
-        def settle() -> None:
-            if not self.accepted.done():
-                outcome()
-
-        try:
-            self.loop.call_soon_threadsafe(settle)
-        except RuntimeError:
-            self.left = True
-
-
-def merged(deltas: Many[Delta]) -> Delta:
-    """One delta for several of the same completion that follow each other."""
-    if len(deltas) == 1:
-        return deltas[0]
-    tops = [delta.top_logprobs for delta in deltas if delta.top_logprobs is not None]
-    last = deltas[-1]
-    return Delta(
-        tuple(token for delta in deltas for token in delta.tokens),
-        "".join(delta.text for delta in deltas),
-        tuple(logprob for delta in deltas for logprob in delta.logprobs),
-        tuple(top for part in tops for top in part) if tops else None,
-        last.finish_reason,
-        last.cached_tokens,
-        last.prompt_tokens,
-        last.index,
-        last.error,
-    )
 
 
 def _completion(delta: Delta) -> Completion:

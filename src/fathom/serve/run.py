@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
@@ -12,6 +13,10 @@ from fathom.errors import UsageError
 from fathom.serve.desk import Desk
 from fathom.serve.guard import is_loopback
 from fathom.serve.settings import ServeSettings
+
+SWITCH = 0.0005
+"""Seconds until the engine's thread and the server's take turns; Python's own ten times as many would be a good part of
+the time to a first token."""
 
 
 def check_address(settings: ServeSettings) -> None:
@@ -57,6 +62,7 @@ def run(app: FastAPI, settings: ServeSettings, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=64 * 1024,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    sys.setswitchinterval(SWITCH)
     _Server(config, app.state.desk).run(sockets=[listener])
 
 
