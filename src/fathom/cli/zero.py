@@ -32,9 +32,8 @@ def zero(
     Example: `fathom zero recipes/r1-zero-laptop.toml`
     """
     from fathom.cli.interrupt import interruptible
-    from fathom.cli.lines import Lines
+    from fathom.cli.tuning import base_of
     from fathom.config.reason import ReasonRecipe
-    from fathom.reason.base import build_base
     from fathom.reason.registry import make_task
     from fathom.reason.zero import reinforce
     from fathom.reports.reasoning import write_reasoning_report
@@ -47,10 +46,7 @@ def zero(
     task = make_task(loaded.task.name, **loaded.task.options)
     kept = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     with interruptible() as stop:
-        base = build_base(loaded.base, task, folder / "base", observer=Lines(), stop=stop)
-        if base is None:
-            say(f"Stopped; nothing is lost. Go on with: {program()} {shlex.join(kept)}")
-            raise typer.Exit(stop.exit_status)
+        base = base_of(loaded.base, task, folder, stop)
         result = reinforce(loaded, task, base, folder, watcher=RewardLines(), stop=stop, gated=not anyway)
     page = write_reasoning_report(folder, loaded)
     if not result.finished:

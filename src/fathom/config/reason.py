@@ -102,6 +102,13 @@ class RLConfig(Section):
     """Longest text; one that is cut off is wrong."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling, and of the log-probabilities that are trained."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Texts are drawn among the fewest likeliest tokens that hold this much of the probability. Below 1, training knows
+    of it by `keep_sampling_mask` alone."""
+    keep_sampling_mask: bool = False
+    """Take training's log-probabilities among the tokens that `top_p` had left, as the texts were drawn (V3.2)."""
+    routing_replay: bool = False
+    """Route every token in training to the experts it took when it was written (V3.2). Writing is slower then."""
     loss: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "dapo"
     """The policy loss; see `fathom.reason.losses`."""
     clip_low: float = Field(default=0.2, gt=0)

@@ -20,6 +20,8 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.forced: Tensor | None = None
+        """Experts (T, K) to take in the place of its own choice, of the same T tokens: see `fathom.reason.routing`."""
         self.biased = config.topk_method == "noaux_tc"
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
         if self.biased:
@@ -32,7 +34,7 @@ class Router(nn.Module):
         logits = F.linear(wide, self.weight.to(wide.dtype))
         scores = logits.sigmoid() if config.scoring_func == "sigmoid" else logits.softmax(-1)
         with torch.no_grad():
-            ids = self.choose(scores.detach())
+            ids = self.choose(scores.detach()) if self.forced is None else self.forced
         weights = scores.gather(1, ids)
         if config.norm_topk_prob:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
@@ -59,7 +61,7 @@ class Router(nn.Module):
 
     def routing(self, choice: Choice, sequences: int, balance_loss: bool) -> Routing:
         """What the decision for T tokens of so many equally long sequences means for the balance."""
-        loads = torch.bincount(choice.ids.flatten(), minlength=self.config.n_routed_experts)
+        loads = _counts(choice.ids.flatten(), self.config.n_routed_experts)
         return Routing(loads, self.balance_loss(choice, sequences) if balance_loss else None)
 
     def balance_loss(self, choice: Choice, sequences: int) -> Tensor:
@@ -84,3 +86,11 @@ class Router(nn.Module):
         if before is not None and after is not None and after.dtype != torch.float32:
             self._buffers["e_score_correction_bias"] = before.to(device=after.device, dtype=torch.float32)
         return self
+
+
+def _counts(ids: Tensor, experts: int) -> Tensor:
+    """How often each of `experts` is among `ids` (n,): (E,) int64."""
+    if ids.device.type == "cpu":
+        return torch.bincount(ids, minlength=experts)
+    # On a GPU `bincount` asks the host how large its result is to be, which a graph cannot.
+    return ids.new_zeros(experts).scatter_add_(0, ids, torch.ones_like(ids))

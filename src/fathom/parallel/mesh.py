@@ -49,10 +49,22 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def from_all(self, value: Any) -> list[Any]:
+        """Every process's `value` in the order of ranks, on every process."""
+        if self.size == 1:
+            return [value]
+        found = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
+
+
+ALONE = World(torch.device("cpu"))
+"""The only process of a run that is not spread."""
 
 
 @contextmanager

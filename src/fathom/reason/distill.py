@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def distill(
     """
     around, config = around or Surroundings(), recipe.distill
     refuse_other_tokenizers(teacher, base)
-    with claimed(run):
+    with claimed(run) if around.world.is_main else nullcontext():
         identity = recipe.model_dump(mode="json", exclude={"about"})
         trainer = tuned(config, base, run, identity, task, around)
         context = trainer.model.config.max_position_embeddings
@@ -80,7 +81,7 @@ class _Distillation:
             component, seen = self._on_policy(self._teacher)
             components.append(component)
         written = time.perf_counter() - begin
-        losses = accumulate(trainer.model, components, config.micro_batch_texts)
+        losses = accumulate(trainer.model, components, config.micro_batch_texts, world=trainer.world)
         whole = {"loss": sum(component.weight * losses[component.name] for component in components)}
         seconds = {"rollout_seconds": written, "update_seconds": time.perf_counter() - begin - written}
         told = updated(trainer, config, *(component.texts for component in components))
@@ -93,7 +94,7 @@ class _Distillation:
         problems = [draw(self._task, rng, held_out=False) for _ in range(config.problems)]
         how = Sampling(config.group_size, config.max_tokens)
         seed = rng.randrange(2**62)
-        groups = roll_out(trainer.engine, trainer.tokenizer, self._task, problems, how, seed)
+        groups = roll_out(trainer.engine, trainer.tokenizer, self._task, problems, how, seed, trainer.world)
         texts = texts_of(groups)
         if config.vocabulary == "full":
             judged = full_reverse_kl(teacher)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from fathom.model.transformer import Transformer
+from fathom.parallel.mesh import ALONE, World
 from fathom.reason.losses import LOSSES, kept_texts, reference_kl
 from fathom.reason.scoring import Texts, backward, logprobs_of, reverse_kl_backward
 
@@ -42,18 +44,28 @@ class Component:
 
 
 def accumulate(
-    model: Transformer, components: Sequence[Component], micro_batch_texts: int, temperature: float = 1.0
+    model: Transformer,
+    components: Sequence[Component],
+    micro_batch_texts: int,
+    temperature: float = 1.0,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Add the gradients of all components, few texts at a time; each component's mean, by name.
 
     Components of the same `Texts` share their passes. `temperature` is what log-probabilities are taken at.
+
+    Every process of `world` is given all texts and takes its share, each a mean's part over all of them: the gradients
+    of all processes add up to those of one (`Trainer.update` adds them).
     """
     sums = {component.name: 0.0 for component in components}
     for texts in {id(component.texts): component.texts for component in components}.values():
         mine = [component for component in components if component.texts is texts]
         lengths = texts.mask.sum(1)
-        for index in lengths.argsort(stable=True).split(micro_batch_texts):
+        share = lengths.argsort(stable=True)[world.rank :: world.size]
+        for index in share.split(micro_batch_texts) if len(share) else ():
             _add(model, mine, texts.part(index), index, temperature, sums)
+    shared = world.sum_(torch.tensor(list(sums.values()), dtype=torch.float64)).tolist()
+    sums = dict(zip(sums, shared, strict=True))
     return {component.name: sums[component.name] / _size(component) for component in components}
 
 
@@ -78,8 +90,7 @@ def _add(
         for component, loss in of_logprobs:
             value = loss(logprobs, part, index)
             sums[component.name] += float(value.detach())
-            if component.weight:
-                total = total + component.weight / _size(component) * value
+            total = total + component.weight / _size(component) * value
         return total
 
     if of_logprobs:
@@ -90,6 +101,18 @@ def _size(component: Component) -> float:
     """What a component's sum is divided by."""
     texts = component.texts
     return float(texts.mask.sum().clamp_min(1)) if component.over == "tokens" else float(len(texts))
+
+
+def add_up_gradients(model: Transformer, world: World) -> None:
+    """Give every process the sum of all processes' gradients; what no process has stays without."""
+    if world.size == 1:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = world.sum_(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
+    for parameter, count in zip(parameters, found, strict=True):
+        if count:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            world.sum_(parameter.grad)
 
 
 # -- losses
@@ -123,7 +146,7 @@ def to_reference(reference: Transformer, unbiased: bool, temperature: float) -> 
     """The estimate of KL(policy, reference) at each token."""
 
     def loss(logprobs: Tensor, part: Texts, index: Tensor) -> Tensor:
-        theirs = logprobs_of(reference, part, temperature)
+        theirs = logprobs_of(reference, part.plain(), temperature)
         return reference_kl(logprobs, part.old, theirs, part.mask, unbiased) * part.mask.sum()
 
     return loss

@@ -14,6 +14,7 @@ from fathom.reason.tasks.inverse_in_words import InverseInWords
 from fathom.reason.tasks.multiplication import Multiplication
 from fathom.reason.tasks.parity import Parity
 from fathom.reason.tasks.sorting import Sorting
+from fathom.reason.tasks.sums import Sums
 from fathom.reason.tasks.words import Words
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -26,6 +27,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "multiplication": Multiplication,
     "parity": Parity,
     "sorting": Sorting,
+    "sums": Sums,
     "words": Words,
 }
 

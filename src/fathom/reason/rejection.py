@@ -16,7 +16,7 @@ from fathom.engine.engine import Engine
 from fathom.errors import CheckpointError, TrainingError
 from fathom.progress import track
 from fathom.reason.rollouts import Group, Rollout, Sampling, roll_out
-from fathom.reason.task import Task, draw
+from fathom.reason.task import Problem, Task, draw
 from fathom.train.loop import never
 from fathom.train.run import read_json, write_json
 
@@ -101,9 +101,16 @@ def _sampled(
         counts["problems"] += 1
         counts["solved"] += any(text.score.accuracy == 1 for text in group.rollouts)
         for text in kept:
-            record = {"prompt": group.problem.prompt, "reply": text.text, "problem": group.problem.key}
-            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+            lines.append(json.dumps(kept_line(group.problem, text.text), ensure_ascii=False) + "\n")
     return lines
+
+
+def kept_line(problem: Problem, reply: str) -> dict[str, Any]:
+    """What `fathom sft` reads: a text and what follows it, or a conversation."""
+    if not problem.chat:
+        return {"prompt": problem.prompt, "reply": reply, "problem": problem.key, "language": problem.language}
+    turns = [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": reply}]
+    return {"messages": turns, "problem": problem.key, "language": problem.language}
 
 
 def kept_texts(group: Group, config: SampledConfig, counts: Counter[str]) -> list[Rollout]:

@@ -4,6 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine
@@ -11,7 +14,10 @@ from fathom.engine.prompt import encode_text
 from fathom.engine.request import Completion, FinishReason
 from fathom.engine.sampling import SamplingParams
 from fathom.errors import TrainingError
+from fathom.parallel.mesh import ALONE, World
+from fathom.reason.routing import RoutingRecorder
 from fathom.reason.task import Problem, Score, Task
+from fathom.serve.encoding import Message, encode, template_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class Rollout:
     finished: bool
     """Whether it ended by itself, not by its length."""
     score: Score
+    experts: Tensor | None = None
+    """(tokens read, L, K) int16: what each token of prompt and text was routed to, where that is recorded."""
+    kept: tuple[Any, ...] | None = None
+    """For each token the ids it was drawn among, None for all, where that is recorded."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +54,63 @@ class Sampling:
     group_size: int
     max_tokens: int
     temperature: float = 1.0
+    top_p: float = 1.0
+    """Draw among the fewest likeliest tokens that hold this much of the probability."""
+    record_kept: bool = False
+    """Whether to keep which tokens that left."""
 
 
 def roll_out(
-    engine: Engine, tokenizer: Tokenizer, task: Task, problems: Sequence[Problem], how: Sampling, seed: int
+    engine: Engine,
+    tokenizer: Tokenizer,
+    task: Task,
+    problems: Sequence[Problem],
+    how: Sampling,
+    seed: int,
+    world: World = ALONE,
 ) -> list[Group]:
-    """`how.group_size` texts on each problem; the same seed, weights and problems give the same texts."""
+    """`how.group_size` texts on each problem; the same seed, weights and problems give the same texts.
+
+    The processes of `world` divide the problems among them, and each is given all texts.
+    """
     seeds = random.Random(seed)
-    prompts = [tuple(encode_text(tokenizer, problem.prompt)) for problem in problems]
+    prompts = [prompt_tokens(tokenizer, problem) for problem in problems]
     params = [
         SamplingParams(
-            max_tokens=how.max_tokens, temperature=how.temperature, n=how.group_size, seed=seeds.randrange(2**62)
+            max_tokens=how.max_tokens,
+            temperature=how.temperature,
+            top_p=how.top_p,
+            n=how.group_size,
+            seed=seeds.randrange(2**62),
+            record_kept=how.record_kept,
         )
         for _ in problems
     ]
-    completions = engine.generate(prompts, params)
-    groups = []
-    for i, (problem, prompt) in enumerate(zip(problems, prompts, strict=True)):
-        mine = completions[i * how.group_size : (i + 1) * how.group_size]
-        groups.append(Group(problem, prompt, tuple(_judged(task, problem, completion) for completion in mine)))
-    return groups
+    share = range(len(problems))[world.rank :: world.size]
+    completions = engine.generate([prompts[i] for i in share], [params[i] for i in share]) if share else []
+    runner = engine.core.runner
+    experts = runner.taken() if isinstance(runner, RoutingRecorder) else {}
+    groups = {}
+    for place, i in enumerate(share):
+        mine = completions[place * how.group_size : (place + 1) * how.group_size]
+        rollouts = tuple(
+            _judged(task, problems[i], completion, experts.get((*prompts[i], *completion.tokens)))
+            for completion in mine
+        )
+        groups[i] = Group(problems[i], prompts[i], rollouts)
+    everyone = {i: group for part in world.from_all(groups) for i, group in part.items()}
+    return [everyone[i] for i in range(len(problems))]
 
 
-def _judged(task: Task, problem: Problem, completion: Completion) -> Rollout:
+def prompt_tokens(tokenizer: Tokenizer, problem: Problem) -> tuple[int, ...]:
+    """What the model reads of a problem; `UsageError` where a chat model's template cannot answer without thinking."""
+    if not problem.chat:
+        return tuple(encode_text(tokenizer, problem.prompt))
+    template = template_of(tokenizer)
+    return encode([Message("user", problem.prompt)], tokenizer=tokenizer, template=template).tokens
+
+
+def _judged(task: Task, problem: Problem, completion: Completion, experts: Tensor | None) -> Rollout:
     finished = completion.finish_reason is FinishReason.STOP
     try:
         score = task.score(problem, completion.text, finished)
@@ -81,7 +125,7 @@ def _judged(task: Task, problem: Problem, completion: Completion) -> Rollout:
             raise TrainingError(
                 f"task '{task.name}' gave {part} = {value!r} for a text on {problem.key!r}: it must lie from 0 to 1."
             )
-    return Rollout(completion.tokens, completion.logprobs, completion.text, finished, score)
+    return Rollout(completion.tokens, completion.logprobs, completion.text, finished, score, experts, completion.kept)
 
 
 def summary(groups: Sequence[Group]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Log-probabilities of written texts under a model, and gradients of any loss of them, with bounded memory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from fathom.kernels.cross_entropy import CHUNK_BYTES, linear_cross_entropy
 from fathom.model.transformer import Transformer
 from fathom.reason.rollouts import Group
+from fathom.reason.routing import replayed
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Texts:
     """(N, S) log-probabilities when they were drawn."""
     mask: Tensor
     """(N, S), 1 for tokens of the text."""
+    experts: Tensor | None = None
+    """(N, P + S - 1, L, K) int16: the experts to route to, in the place of the model's choice."""
+    kept: tuple[tuple[Any, ...], ...] | None = None
+    """For each token of each text the ids it was drawn among, None for all; log-probabilities are taken among these."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -38,13 +44,31 @@ class Texts:
         width = int(mask.sum(1).max())
         lengths = self.prompt_lengths[index]
         whole = int((lengths + mask.sum(1)).max())
-        return Texts(self.tokens[index, :whole], lengths, self.old[index, :width], mask[:, :width])
+        experts = None if self.experts is None else self.experts[index, : whole - 1]
+        kept = None if self.kept is None else tuple(self.kept[i] for i in index.tolist())
+        return Texts(self.tokens[index, :whole], lengths, self.old[index, :width], mask[:, :width], experts, kept)
+
+    def plain(self) -> "Texts":
+        """The same for another model, which routes by itself; what was kept stays."""
+        return replace(self, experts=None)
 
 
 def texts_of(groups: Sequence[Group]) -> Texts:
-    """All texts of the groups, in order."""
+    """All texts of the groups, in order, with all that was recorded of them."""
     rollouts = [(group.prompt, text) for group in groups for text in group.rollouts]
-    return side_by_side([(prompt, text.tokens) for prompt, text in rollouts], [text.logprobs for _, text in rollouts])
+    texts = side_by_side([(prompt, text.tokens) for prompt, text in rollouts], [text.logprobs for _, text in rollouts])
+    first = rollouts[0][1]
+    experts, kept = None, None
+    if first.experts is not None:
+        # Padding takes the first K experts, which are as good as any.
+        experts = torch.arange(first.experts.shape[-1], dtype=torch.int16)
+        experts = experts.expand(len(texts), texts.tokens.shape[1] - 1, *first.experts.shape[1:]).clone()
+        for i, (_, text) in enumerate(rollouts):
+            assert text.experts is not None
+            experts[i, : len(text.experts)] = text.experts
+    if first.kept is not None:
+        kept = tuple(text.kept or () for _, text in rollouts)
+    return replace(texts, experts=experts, kept=kept)
 
 
 def side_by_side(
@@ -67,7 +91,10 @@ def side_by_side(
 def logprobs_of(model: Transformer, texts: Texts, temperature: float = 1.0) -> Tensor:
     """(N, S) log-probabilities of the texts' tokens at `temperature`; 0 where the mask is 0. Without gradients."""
     with torch.no_grad():
-        return _laid_out(texts, -_nll(*_hidden(model, texts), model.head_weight, temperature))
+        hidden, targets = _hidden(model, texts)
+        if texts.kept is not None:
+            return _laid_out(texts, _among_kept(model, hidden, targets, texts, temperature))
+        return _laid_out(texts, -_nll(hidden, targets, model.head_weight, temperature))
 
 
 def backward(
@@ -80,11 +107,19 @@ def backward(
     """
     hidden, targets = _hidden(model, texts)
     with torch.no_grad():
-        nll = _nll(hidden, targets, model.head_weight, temperature)
-    logprobs = _laid_out(texts, -nll).requires_grad_()
+        if texts.kept is not None:
+            found = _among_kept(model, hidden, targets, texts, temperature)
+        else:
+            found = -_nll(hidden, targets, model.head_weight, temperature)
+    logprobs = _laid_out(texts, found).requires_grad_()
     value = loss(logprobs)
     (gradient,) = torch.autograd.grad(value, logprobs)
     weights = -gradient[texts.mask.bool()]
+    if texts.kept is not None:
+        leaf = hidden.detach().requires_grad_()
+        _among_kept(model, leaf, targets, texts, temperature, -weights)
+        hidden.backward(leaf.grad)
+        return float(value.detach()), logprobs.detach()
     scaled = hidden / temperature if temperature != 1.0 else hidden
     linear_cross_entropy(scaled, model.head_weight, targets, weights)[0].backward()
     return float(value.detach()), logprobs.detach()
@@ -118,8 +153,39 @@ def _hidden(model: Transformer, texts: Texts) -> tuple[Tensor, Tensor]:
     places = torch.arange(whole)[None]
     lengths = texts.prompt_lengths[:, None]
     written = (places >= lengths) & (places < lengths + texts.mask.sum(1, keepdim=True))
-    hidden = model.trunk(texts.tokens[:, :-1]).hidden
+    with replayed(model, texts.experts):
+        hidden = model.trunk(texts.tokens[:, :-1]).hidden
     return hidden[written[:, 1:]], texts.tokens[written]
+
+
+def _among_kept(
+    model: Transformer,
+    hidden: Tensor,
+    targets: Tensor,
+    texts: Texts,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """(tokens,) log-probabilities among the tokens that sampling had left, a few rows at a time (V3.2, section 3.1).
+
+    With `weights` (tokens,), the gradients of the log-probabilities times these are added too.
+    """
+    assert texts.kept is not None
+    kept = [ids for row, mask in zip(texts.kept, texts.mask, strict=True) for ids in row[: int(mask.sum())]]
+    rows = max(1, CHUNK_BYTES // (4 * len(model.head_weight)))
+    found = []
+    for a in range(0, len(targets), rows):
+        logits = model.head(hidden[a : a + rows]).float() / temperature
+        absent = torch.zeros(logits.shape, dtype=torch.bool)
+        for i, ids in enumerate(kept[a : a + rows]):
+            if ids is not None:
+                absent[i] = True
+                absent[i, torch.as_tensor(ids, dtype=torch.int64)] = False
+        chosen = logits.masked_fill(absent, float("-inf")).log_softmax(-1).gather(1, targets[a : a + rows, None])[:, 0]
+        if weights is not None:
+            (chosen * weights[a : a + rows]).sum().backward()
+        found.append(chosen.detach())
+    return torch.cat(found)
 
 
 def _nll(hidden: Tensor, targets: Tensor, head: Tensor, temperature: float) -> Tensor:

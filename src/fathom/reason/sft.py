@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def fine_tune(
     With a `task` the model is judged on its held-out problems, before and after.
     """
     around, config = around or Surroundings(), recipe.sft
-    with claimed(run):
+    with claimed(run) if around.world.is_main else nullcontext():
         identity = recipe.model_dump(mode="json", exclude={"about", "files"})
         trainer = tuned(config, base, run, identity, task, around)
         pairs = read_pairs(files, trainer.tokenizer, trainer.model.config.max_position_embeddings)
@@ -43,7 +44,8 @@ def fine_tune(
         def advance() -> None:
             begin = time.perf_counter()
             texts = texts_at(pairs, trainer.step, config)
-            losses = accumulate(trainer.model, [Component("loss", 1.0, texts, cross_entropy)], config.micro_batch_texts)
+            components = [Component("loss", 1.0, texts, cross_entropy)]
+            losses = accumulate(trainer.model, components, config.micro_batch_texts, world=trainer.world)
             trainer.done(losses | updated(trainer, config, texts) | {"update_seconds": time.perf_counter() - begin})
 
         return trainer.to_the_end(steps, advance)

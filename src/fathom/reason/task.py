@@ -25,6 +25,8 @@ class Problem:
     language: Language = "en"
     data: Mapping[str, Any] = field(default_factory=dict)
     """What the task knows about it."""
+    chat: bool = False
+    """Whether the prompt is a user's message in the model's own chat format, rather than a text to continue."""
 
 
 @dataclass(frozen=True)

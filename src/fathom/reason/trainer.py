@@ -18,9 +18,11 @@ from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine, EngineConfig
 from fathom.errors import CheckpointError, TrainingError
 from fathom.model.transformer import Transformer
-from fathom.parallel.mesh import World
+from fathom.parallel.mesh import ALONE, World
 from fathom.reason.judging import Judgement, judge
+from fathom.reason.objective import add_up_gradients
 from fathom.reason.rollouts import Sampling
+from fathom.reason.routing import record_routing
 from fathom.reason.task import Task
 from fathom.train.checkpoint import CheckpointStore
 from fathom.train.loop import never
@@ -87,6 +89,8 @@ class Surroundings:
     watcher: Watcher = field(default_factory=Unwatched)
     stop: Callable[[], bool] = never
     precision: torch.dtype = torch.bfloat16
+    world: World = ALONE
+    """The processes that share each step's texts; the main one writes the run's files."""
 
 
 class Trainer:
@@ -103,17 +107,23 @@ class Trainer:
         judging: Judging | None,
         around: Surroundings,
         with_reference: bool = False,
+        with_routing: bool = False,
     ) -> None:
-        """Take the model of folder `base`. `identity` (JSON values) says which run it is: only that one goes on."""
+        """Take the model of folder `base`. `identity` (JSON values) says which run it is: only that one goes on.
+
+        `with_routing`, what the engine writes tells which experts its tokens took.
+        """
         self.run, self.step, self.steps = run, 0, 0
         self.tokenizer = Tokenizer(base)
+        _ = self.tokenizer.eos_id  # a model that cannot end a text is named here, not found out by texts all cut off
         self.model = _trainable(base, around.precision)
         self.reference: Transformer | None = deepcopy(self.model) if with_reference else None
         self._base, self._config, self._around = base, optimizer, around
         self._checkpoint_every, self._judging = checkpoint_every, judging
         fp32 = around.precision == torch.float32
         self._optimizer = Optimizer(optimizer, self.model.named_parameters(), fp32=fp32)
-        self._store = CheckpointStore(run / "checkpoints", World(torch.device("cpu")), keep_last=2)
+        self.world, self._with_routing = around.world, with_routing
+        self._store = CheckpointStore(run / "checkpoints", ALONE, keep_last=2)
         self._mark = _mark_of([*identity, digest_of_weights(base)])
         self._before, self._begin = 0.0, time.monotonic()
         self.judgements: dict[int, dict[str, Any]] = {}
@@ -125,7 +135,11 @@ class Trainer:
     @cached_property
     def engine(self) -> Engine:
         """Writes texts with the weights that are being trained."""
-        return Engine(self.model, self.tokenizer, EngineConfig(max_batch_size=256))
+        config = EngineConfig(max_batch_size=256, prefix_caching=not self._with_routing)
+        engine = Engine(self.model, self.tokenizer, config)
+        if self._with_routing:
+            record_routing(engine)
+        return engine
 
     @property
     def elapsed(self) -> float:
@@ -147,7 +161,7 @@ class Trainer:
             if self.step == 0 and admit is not None:
                 admit(self.judgements[0])
                 self._keep_judgements()
-            if self._around.stop():
+            if self.world.from_main(self._around.stop()):
                 self._save()
                 return RunResult(False, self.step, self.elapsed, None, self.judgements)
             advance()
@@ -156,11 +170,14 @@ class Trainer:
         self._judge()
         self._store.wait()
         folder = self.run / "model"
-        save(self.model, folder, tokenizer_from=self._base)
+        if self.world.is_main:
+            save(self.model, folder, tokenizer_from=self._base)
+        self.world.barrier()
         return RunResult(True, self.step, self.elapsed, folder, self.judgements)
 
     def update(self, factor: float = 1.0) -> float:
         """Move the weights along the gradients that were added, at `factor` of the peak rate; the gradients' norm."""
+        add_up_gradients(self.model, self.world)
         gradients = gradients_of(self.model)
         norm = square_norm(gradients).sqrt()
         if not torch.isfinite(norm):
@@ -177,6 +194,8 @@ class Trainer:
     def done(self, record: dict[str, Any]) -> None:
         """Count the step and tell of it."""
         self.step += 1
+        if not self.world.is_main:
+            return
         record = {**record, "step": self.step, "steps": self.steps, "elapsed": self.elapsed}
         append_line(self.run / "metrics.jsonl", record)
         self._around.watcher.on_step(record)
@@ -191,8 +210,13 @@ class Trainer:
         asked = self._judging
         if asked is None or self.step in self.judgements:
             return
-        judgement = judge(self.engine, self.tokenizer, asked.task, asked.how, asked.problems, self.step)
-        self.judgements[self.step] = judgement.told
+        told = None
+        if self.world.is_main:
+            judgement = judge(self.engine, self.tokenizer, asked.task, asked.how, asked.problems, self.step)
+            told = judgement.told
+        self.judgements[self.step] = self.world.from_main(told)
+        if not self.world.is_main:
+            return
         self._keep_judgements()
         for group in judgement.groups[:SHOWN_TEXTS]:
             shown = {"step": self.step, "prompt": group.problem.prompt, "answer": group.problem.answer}
@@ -201,7 +225,8 @@ class Trainer:
         self._around.watcher.on_judgement(self.step, judgement)
 
     def _keep_judgements(self) -> None:
-        write_json(self.run / "judgements.json", self.judgements)
+        if self.world.is_main:
+            write_json(self.run / "judgements.json", self.judgements)
 
     def _forget(self) -> None:
         if "engine" in self.__dict__:
@@ -215,10 +240,11 @@ class Trainer:
         return tensors
 
     def _save(self) -> None:
-        complete = self._store.complete()
-        if self.step and not (complete and complete[-1].step == self.step):
+        complete = self._store.complete() if self.world.is_main else ()
+        if self.world.is_main and self.step and not (complete and complete[-1].step == self.step):
             self._store.save(self.step, self._tensors(), {"run": self._mark, "elapsed": self.elapsed})
             self._store.wait()
+        self.world.barrier()
 
     def _take_up(self) -> None:
         complete = self._store.complete()
@@ -232,15 +258,18 @@ class Trainer:
             complete[-1].load_into(self._tensors())
             self._forget()
             self.step, self._before = complete[-1].step, facts["elapsed"]
-        elif read_json(self.run / "begun.json", {}).get("run") != self._mark:
+        elif self.world.is_main and read_json(self.run / "begun.json", {}).get("run") != self._mark:
             # What another run found before its first checkpoint says nothing of this one.
             for name in ("judgements.json", "samples.jsonl"):
                 (self.run / name).unlink(missing_ok=True)
             write_json(self.run / "begun.json", {"run": self._mark})
+        self.world.barrier()
         kept = read_json(self.run / "judgements.json", {})
         self.judgements = {int(step): values for step, values in kept.items() if int(step) <= self.step}
-        _forget_after(self.run / "metrics.jsonl", self.step)
-        _forget_after(self.run / "samples.jsonl", self.step)
+        if self.world.is_main:
+            _forget_after(self.run / "metrics.jsonl", self.step)
+            _forget_after(self.run / "samples.jsonl", self.step)
+        self.world.barrier()
 
 
 def _trainable(folder: Path, precision: torch.dtype) -> Transformer:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from fathom.config.reason import ReasonRecipe, RewardConfig
 from fathom.errors import TrainingError
+from fathom.parallel.mesh import ALONE, World
 from fathom.reason.advantages import group_advantages, telling
 from fathom.reason.judging import Forcing, conditions_of, judge_forced
 from fathom.reason.objective import Component, accumulate, gap, policy, to_reference
@@ -31,6 +33,7 @@ def reinforce(
     stop: Callable[[], bool] = never,
     precision: torch.dtype = torch.bfloat16,
     gated: bool = False,
+    world: World = ALONE,
 ) -> RunResult:
     """Train the model in folder `base` on `task` in the folder `run`; killed or stopped, the same call goes on exactly.
 
@@ -38,8 +41,8 @@ def reinforce(
     depends on the recipe's seed, the step and the weights alone, so a run that goes on writes the texts it would have
     written.
     """
-    with claimed(run):
-        around = Surroundings(watcher or Unwatched(), stop, precision)
+    with claimed(run) if world.is_main else nullcontext():
+        around = Surroundings(watcher or Unwatched(), stop, precision, world)
         reinforcement = _Reinforcement(recipe, task, base, run, around)
         admit = reinforcement.admit_if_ready if gated else reinforcement.admit
         return reinforcement.trainer.to_the_end(recipe.rl.steps, reinforcement.rollout_and_updates, admit)
@@ -48,7 +51,8 @@ def reinforce(
 class _Reinforcement:
     def __init__(self, recipe: ReasonRecipe, task: Task, base: Path, run: Path, around: Surroundings) -> None:
         self._rl, self._task = recipe.rl, task
-        self._how = Sampling(self._rl.group_size, self._rl.max_tokens, self._rl.temperature)
+        rl = self._rl
+        self._how = Sampling(rl.group_size, rl.max_tokens, rl.temperature, rl.top_p, rl.keep_sampling_mask)
         self.trainer = Trainer(
             base,
             run,
@@ -58,6 +62,7 @@ class _Reinforcement:
             judging=Judging(task, self._how, self._rl.evaluate_problems, self._rl.evaluate_every),
             around=around,
             with_reference=self._rl.kl_coefficient > 0,
+            with_routing=self._rl.routing_replay,
         )
 
     def admit_if_ready(self, judged: dict[str, Any]) -> None:
@@ -85,7 +90,7 @@ class _Reinforcement:
         count = rl.problems * rl.updates_a_rollout
         problems = [draw(self._task, rng, held_out=False) for _ in range(count)]
         seed = rng.randrange(2**62)
-        groups = roll_out(trainer.engine, trainer.tokenizer, self._task, problems, self._how, seed)
+        groups = roll_out(trainer.engine, trainer.tokenizer, self._task, problems, self._how, seed, trainer.world)
         written = time.perf_counter() - begin
         for i in range(rl.updates_a_rollout):
             begin = time.perf_counter()
@@ -110,7 +115,7 @@ class _Reinforcement:
             if trainer.reference is not None:
                 apart = to_reference(trainer.reference, rl.kl_unbiased, rl.temperature)
                 components.append(Component("kl", rl.kl_coefficient, chosen, apart))
-            losses = accumulate(trainer.model, components, rl.micro_batch_texts, rl.temperature)
+            losses = accumulate(trainer.model, components, rl.micro_batch_texts, rl.temperature, trainer.world)
         norm = trainer.update() if len(useful) else 0.0
         if trainer.reference is not None and rl.reference_every and (trainer.step + 1) % rl.reference_every == 0:
             trainer.reference.load_state_dict(trainer.model.state_dict())
