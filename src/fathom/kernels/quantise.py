@@ -5,6 +5,7 @@ denser around zero where weights are, times the scale; several scales are tried 
 squares, and the one with the smallest squared error is kept.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +92,9 @@ def _nearest(groups: Tensor, scales: Tensor) -> Tensor:
     return torch.bucketize(groups * _inverse(scales), (levels[1:] + levels[:-1]) / 2)
 
 
+@functools.cache
 def _levels(device: torch.device) -> Tensor:
+    """On the device, and there to stay: a graph cannot fetch them from the host."""
     return torch.tensor(LEVELS, dtype=torch.float32, device=device)
 
 
