@@ -62,6 +62,24 @@ def test_hundreds_of_random_schemas_are_all_obeyed(states, tokenizer):
         jsonschema.Draft202012Validator(schema).validate(value)
 
 
+@pytest.mark.parametrize(
+    "schema", [{"type": "number", "minimum": 12, "exclusiveMaximum": 44}, {"type": "integer"}, {"type": "number"}]
+)
+def test_a_model_that_likes_digits_comes_to_an_end(states, tokenizer, schema):
+    digits = {token: 50.0 for token in range(tokenizer.vocab_size) if tokenizer.decode_bytes([token]).isdigit()}
+    params = replace(structured(3, max_tokens=60, json_schema=schema), logit_bias=digits)
+    texts, ended = run(states, tokenizer, [params])
+    assert ended == [True]
+    jsonschema.validate(json.loads(tokenizer.decode(texts[0])), schema)
+
+
+def test_digits_in_strings_are_as_many_as_they_like(states, tokenizer):
+    schema = {"type": "string", "pattern": "^[0-9]{40}$"}
+    texts, ended = run(states, tokenizer, [structured(3, max_tokens=60, json_schema=schema)])
+    assert ended == [True]
+    assert len(json.loads(tokenizer.decode(texts[0]))) == 40
+
+
 def test_a_text_that_runs_out_of_tokens_is_the_beginning_of_a_valid_one(states, tokenizer):
     schema = {"type": "array", "items": {"enum": ["deep"]}, "minItems": 300}
     texts, ended = run(states, tokenizer, [structured(max_tokens=40, json_schema=schema)])

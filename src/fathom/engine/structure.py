@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fathom.engine.digits import DigitRun, DigitTokens
 from fathom.engine.endless import is_endless
 from fathom.engine.structured import StructuredOutput
 from fathom.errors import GenerationError
@@ -24,8 +25,9 @@ BLANKS = r"[ \t\r\n]{1,32}"
 class Structure:
     """How far a text has come in its structure."""
 
-    def __init__(self, matcher: Any) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: Any, digits: DigitRun | None = None) -> None:
+        """`digits` is there where the text is JSON, whose numbers must end."""
+        self._matcher, self._digits = matcher, digits
 
     @property
     def finished(self) -> bool:
@@ -39,7 +41,8 @@ class Structure:
         bits = self._matcher.compute_bitmask()
         if self._matcher.is_error():
             raise GenerationError(f"structured cannot be followed any further ({_line(self._matcher.get_error())}).")
-        return np.frombuffer(bits, np.uint8)
+        allowed = np.frombuffer(bits, np.uint8)
+        return self._digits.limited(allowed) if self._digits else allowed
 
     def accepts(self, tokens: Sequence[int]) -> int:
         """How many of these tokens may follow one after the other."""
@@ -52,10 +55,14 @@ class Structure:
     def push(self, token: int) -> None:
         """Take the next token, which must be an allowed one."""
         self._matcher.consume_token(token)
+        if self._digits:
+            self._digits.push(token)
 
     def pop(self, count: int) -> None:
         """Take the last `count` tokens back."""
         self._matcher.rollback(count)
+        if self._digits:
+            self._digits.pop(count)
 
 
 class Structures:
@@ -66,6 +73,7 @@ class Structures:
         from llguidance import LLTokenizer, TokenizerWrapper
 
         vocabulary = _Vocabulary(tokenizer, vocab_size, end_tokens[0])
+        self._digits = DigitTokens(vocabulary.tokens)
         self._tokens = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=list(end_tokens))
         self._known: OrderedDict[str, Any] = OrderedDict()
 
@@ -77,7 +85,7 @@ class Structures:
         self._known.move_to_end(grammar)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
-        return Structure(self._known[grammar].deep_copy())
+        return Structure(self._known[grammar].deep_copy(), DigitRun(self._digits) if structured.is_json else None)
 
     def _read(self, grammar: str, structured: StructuredOutput) -> Any:
         from llguidance import LLMatcher

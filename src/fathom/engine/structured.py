@@ -38,6 +38,11 @@ class StructuredOutput:
         return self._given[0]
 
     @property
+    def is_json(self) -> bool:
+        """Whether there is JSON in the text."""
+        return self.json_object or self.json_schema is not None or "%json" in (self.lark or "")
+
+    @property
     def _given(self) -> list[str]:
         given = [name for name in ("json_schema", "regex", "lark") if getattr(self, name) is not None]
         return given + (["json_object"] if self.json_object else [])
