@@ -13,6 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common import machine, show, spread, write
@@ -20,7 +22,7 @@ from common import machine, show, spread, write
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from chat_house import House
-from chat_scenes import ANSWER, words
+from chat_scenes import ANSWER, fill_history, words
 from fathom.serve.knowledge.folder import KnowledgeFolder
 from fathom.serve.rendering.markdown import render
 from fathom.serve.rendering.stream import StreamRenderer
@@ -29,6 +31,8 @@ PAINTS = 7
 LENGTH = 60
 """Times the sample answer is repeated: about 42,000 characters, the length of a long chain of thought."""
 DOCUMENTS = 2_000
+HISTORY = 200
+"""Chats, of ten messages each."""
 SYLLABLES = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru")
 
 
@@ -50,6 +54,49 @@ def first_paint() -> list[float]:
             page.context.close()
         browser.close()
     return times
+
+
+def history() -> dict[str, float]:
+    """Milliseconds in the browser with 200 chats of ten messages: open, find, rename, delete, until it is shown."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    took: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        took[name] = 1e3 * (time.perf_counter() - began)
+
+    with tempfile.TemporaryDirectory() as folder, House(Path(folder)) as house, sync_playwright() as driver:
+        fill_history(house.store, HISTORY)
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        with timed("open"):
+            page.goto(house.url)
+            page.wait_for_selector("html[data-ready]")
+            page.locator(".entry").nth(HISTORY - 1).wait_for()
+        with timed("find"):
+            page.fill("#find", "narwhal")
+            page.locator(".entry.hit mark").wait_for()
+        with timed("show a chat"):
+            page.locator(".entry.hit").click()
+            page.locator(".answer").last.wait_for()
+        page.fill("#find", "")
+        page.get_by_label("This chat").click()
+        page.get_by_role("menuitem", name="Rename").click()
+        page.locator("dialog input").fill("Tusks")
+        with timed("rename"):
+            page.locator("dialog input").press("Enter")
+            page.locator(".entry", has_text="Tusks").wait_for()
+        page.get_by_label("This chat").click()
+        page.get_by_role("menuitem", name="Delete").click()
+        with timed("delete"):
+            page.locator("dialog").get_by_role("button", name="Delete").click()
+            page.locator(".entry", has_text="Tusks").wait_for(state="detached")
+        browser.close()
+    return took
 
 
 def rendering() -> dict[str, float]:
@@ -120,9 +167,14 @@ def main() -> None:
     try:
         facts["first_paint_ms"] = spread(first_paint())
         rows.insert(0, ["first contentful paint on loopback", f"{facts['first_paint_ms']['median']:.0f} ms (median)"])
+        facts["history_ms"] = history()
+        steps = ", ".join(f"{name} {took:.0f}" for name, took in facts["history_ms"].items())
+        rows.insert(1, [f"with {HISTORY} chats in the history, in the browser", f"{steps} ms"])
     except Exception as error:  # no Playwright or no browser
         print(f"No browser was measured: {error}")
-    show(f"The chat page ({facts['machine']['processor']})", ["what", "processor time, the first row wall clock"], rows)
+    show(
+        f"The chat page ({facts['machine']['processor']})", ["what", "processor time, in the browser wall clock"], rows
+    )
     print(f"\nwritten to {write('chat_page', facts)}")
 
 

@@ -1,6 +1,8 @@
 """What a scripted model says in the journeys through the chat page and in its pictures."""
 
+from fathom.serve.page.access import LOCAL
 from fathom.serve.page.answerer import Said
+from fathom.serve.store.records import Role
 
 THOUGHT = (
     "The question is how pressure grows with depth. Sea water is nearly incompressible, so the hydrostatic equation "
@@ -96,3 +98,14 @@ def write_documents(folder):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def fill_history(store, chats, turns=5):
+    """Chats as a year of use leaves them; the first is the oldest. Only one of them speaks of a narwhal."""
+    for number in range(chats):
+        chat = store.chats.create(LOCAL, f"Question {number} about the sea and its depth").id
+        parent = None
+        for turn in range(turns):
+            text = f"What about turn {turn} of question {number}?" + (" A narwhal!" if number == turn == 3 else "")
+            parent = store.messages.append(LOCAL, chat, parent, Role.USER, text).id
+            parent = store.messages.append(LOCAL, chat, parent, Role.ASSISTANT, ANSWER).id

@@ -14,10 +14,10 @@ http = httpx.Client(timeout=60)
 
 
 @contextmanager
-def server(model, *options):
+def server(model, *options, data=None):
     """Run `fathom serve` and give its process and its address."""
     command = [sys.executable, "-m", "fathom", "serve", str(model), "--port", "0", *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "FATHOM_DATA": str(model.parent / "data")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "FATHOM_DATA": str(data or model.parent / "data")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         line = process.stderr.readline()
