@@ -63,6 +63,30 @@ def test_what_cannot_be_done_is_said_before_any_work(arguments, named, fathom, h
     assert not (here / "new").exists()
 
 
+def test_the_distance_between_models_is_measured_on_any_text(fathom, here):
+    fathom("convert", "upcycle", "dense", "new", *SMALL, "--kv-lora-rank", "4")
+    options = ("--text", "text.txt", "--sequence", "16", "--tokens", "512")
+    done = fathom("convert", "distance", "dense", "dense", "new", *options, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    original, same, other = report["rows"]
+    assert [original["kl"], same["kl"]] == pytest.approx([0, 0], abs=1e-6)
+    assert original["bits_per_byte"] == pytest.approx(same["bits_per_byte"]) != other["bits_per_byte"]
+    assert other["kl"] > 0.001
+    shown = fathom("convert", "distance", "dense", "new", *options).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == ["model", "dense", "new", "measured"]
+
+
+def test_models_of_other_tokenizers_are_not_compared(fathom, here):
+    other = here / "other"
+    other.mkdir()
+    save_tokenizer(train_bpe(["quite another text for quite other tokens"] * 50, 400), other)
+    save(small_model(small_config(LLAMA, vocab_size=420)), here / "foreign", tokenizer_from=other)
+    refused = fathom("convert", "distance", "dense", "foreign", "--text", "text.txt")
+    assert refused.exit_code == 2
+    assert "its tokenizer splits the text otherwise" in refused.output
+
+
 def test_deepseek_v3_is_covered_to_the_last_tensor(fathom):
     report = json.loads(fathom("convert", "check", "deepseek-v3", "--json").stdout)
     assert report["as_published"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from fathom.cli import asked, check, upcycle
+from fathom.cli import asked, check, distance, upcycle
 from fathom.cli.console import answer, answer_json
 from fathom.errors import UsageError
 
@@ -84,4 +84,5 @@ def model(
 
 
 app.command()(upcycle.upcycle)
+app.command()(distance.distance)
 app.command()(check.check)

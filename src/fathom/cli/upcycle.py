@@ -8,6 +8,7 @@ import typer
 
 from fathom.cli import asked
 from fathom.cli.console import answer, answer_json, say, table
+from fathom.cli.passages import spread, tokens_of
 from fathom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -185,32 +186,10 @@ def _windows(
     from fathom.corpus.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(folder)
-    own = [token for path in texts for token in tokenizer.encode(_read(path))]
+    own = tokens_of(texts, tokenizer)
     if held_out is None:
         border = len(own) * 9 // 10
         own, other = own[:border], own[border:]
     else:
-        other = tokenizer.encode(_read(held_out))
-    return _spread(own, sequence, tokens, "--text"), _spread(other, sequence, held_out_tokens, "the held-out text")
-
-
-def _spread(ids: list[int], sequence: int, tokens: int, what: str) -> "Tensor":
-    import torch
-
-    whole = len(ids) // sequence
-    count = min(whole, max(tokens // sequence, 1))
-    if not count:
-        raise UsageError(
-            f"{what} has {len(ids)} tokens, and {sequence} are read together: give more, or --sequence less."
-        )
-    picked = torch.tensor(ids[: whole * sequence]).view(whole, sequence)
-    return picked[torch.linspace(0, whole - 1, count).long()]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file.") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        other = tokens_of([held_out], tokenizer)
+    return spread(own, sequence, tokens, "--text"), spread(other, sequence, held_out_tokens, "the held-out text")

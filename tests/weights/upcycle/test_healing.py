@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import foreign
+from fathom.cli.find import shipped_recipes
 from fathom.config.recipe import Recipe
+from fathom.corpus.build import build_corpus
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.train.loop import train
 from fathom.weights.folder import load, save
@@ -26,6 +29,18 @@ def test_healing_begins_with_the_upcycled_weights_and_lowers_the_loss(tmp_path: 
     found = losses(tmp_path / "run")
     assert found[-1] < found[0]
     assert load(tmp_path / "run" / "model").config.attention_bias
+
+
+def test_the_recipe_reads_texts_by_tokenizers_of_other_models(tmp_path: Path) -> None:
+    words = foreign.smollm(tmp_path / "words", 400)
+    (tmp_path / "text.txt").write_text("\n\n".join(f"{text} {n}" for n in range(60) for text in foreign.TEXTS))
+    source = f'[{{kind = "folder", path = "{tmp_path / "text.txt"}", licence = "mine"}}]'
+    recipe = Recipe.load(
+        shipped_recipes()["upcycled-healing"],
+        ["model.preset=laptop-4", f"corpus.tokenizer={words}", f"corpus.sources={source}"],
+    )
+    build_corpus(recipe.corpus, tmp_path / "corpus")
+    assert (tmp_path / "corpus" / "train-00000.bin").stat().st_size
 
 
 def load_tokens(corpus: Path):
