@@ -66,5 +66,26 @@ def test_a_foreign_template_without_tools_says_so(speaking):
     tokenizer = speaking("{{ messages[0].content }}")
     with pytest.raises(UsageError, match="no place for tools"):
         encode([Message("user", "Hi")], tokenizer=tokenizer, template=template_of(tokenizer), tools=[Tool("f")])
-    with pytest.raises(UsageError, match="prefix"):
-        encode([Message("assistant", "Hi", prefix=True)], tokenizer=tokenizer, template=template_of(tokenizer))
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_an_answer_that_was_begun_is_gone_on_with_in_a_foreign_template(speaking, thinking):
+    tokenizer = speaking(CHATML, "<|user|>", "<|assistant|>", "<think>", "</think>")
+    asked = Message("user", "Hi")
+    begun = Message("assistant", "The sea", reasoning="Deep?" if thinking else "", prefix=True)
+    prompt = encode([asked, begun], tokenizer=tokenizer, template=template_of(tokenizer), thinking=thinking)
+    question = encode([asked], tokenizer=tokenizer, template=template_of(tokenizer), thinking=thinking).tokens
+    assert prompt.tokens[: len(question)] == question
+    thoughts = "Deep?\n\n\n" if thinking else ""
+    written = tokenizer.decode(prompt.tokens[len(question) :])
+    assert written.replace("</think>", "") == thoughts + "The sea"
+    assert prompt.tokens.count(tokenizer.reserved["</think>"]) == thinking
+    assert (prompt.state.channel, prompt.state.fresh) == (Channel.CONTENT, False)
+
+
+def test_thoughts_that_were_begun_are_gone_on_with_in_a_foreign_template(speaking):
+    tokenizer = speaking(CHATML, "<|user|>", "<|assistant|>", "<think>", "</think>")
+    template, begun = template_of(tokenizer), Message("assistant", "", reasoning="Deep? ", prefix=True)
+    prompt = encode([Message("user", "Hi"), begun], tokenizer=tokenizer, template=template, thinking=True)
+    assert (prompt.state.channel, prompt.state.fresh) == (Channel.REASONING, False)
+    assert prompt.tokens.count(tokenizer.reserved["<think>"]) == 1

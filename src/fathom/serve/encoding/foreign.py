@@ -7,7 +7,7 @@ from fathom.corpus import special_tokens as special
 from fathom.corpus.chat_template import ChatTemplate
 from fathom.errors import UsageError
 from fathom.serve.encoding.messages import Message, Tool
-from fathom.serve.encoding.prompt import Channel, OutputState, Prompt, ToolStyle
+from fathom.serve.encoding.prompt import Channel, OutputState, Prompt, PromptBuilder, ToolStyle
 
 if TYPE_CHECKING:
     from fathom.corpus.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ class ForeignTemplate:
     """A template that came with the weights."""
 
     name = "jinja"
-    continues = False
+    continues = True
 
     def __init__(self, source: str, tokenizer: "Tokenizer") -> None:
         """Read `source`; `WeightsError` if it is no template."""
@@ -38,15 +38,33 @@ class ForeignTemplate:
         self, messages: Sequence[Message], *, tokenizer: "Tokenizer", tools: Sequence[Tool], thinking: bool
     ) -> Prompt:
         """Write `messages` up to where the model speaks; raises `UsageError` for what the template cannot say."""
-        if messages[-1].prefix:
-            raise UsageError("This model's template cannot go on with a message (prefix): ask without.")
+        begun = messages[-1] if messages[-1].prefix else None
+        if begun:
+            messages = messages[:-1]
         ids = self._template.encode(
             [_as_openai(message) for message in messages],
             tools=[_tool(tool) for tool in tools],
             **dict.fromkeys(SWITCHES, thinking),
         )
-        style = self.tool_style if tools else ToolStyle.NONE
-        return Prompt(tuple(ids), OutputState(_channel(ids, tokenizer), style))
+        channel = _channel(ids, tokenizer)
+        if begun:
+            return _continued(ids, begun, channel, tokenizer)
+        return Prompt(tuple(ids), OutputState(channel, self.tool_style if tools else ToolStyle.NONE))
+
+
+def _continued(ids: Sequence[int], begun: Message, channel: Channel, tokenizer: "Tokenizer") -> Prompt:
+    """Where the model would begin to speak, what it is to go on with."""
+    builder = PromptBuilder(tokenizer).token(*ids)
+    if begun.reasoning and special.THINK_END not in tokenizer.reserved:
+        raise UsageError("This model cannot go on with thoughts (reasoning_content): it has no tokens for them.")
+    if begun.reasoning and channel is Channel.CONTENT:
+        builder.control(special.THINK_BEGIN).text("\n")
+    builder.text(begun.reasoning)
+    if begun.reasoning and not begun.content:
+        return Prompt(builder.build(), OutputState(Channel.REASONING, fresh=False))
+    if begun.reasoning or channel is Channel.REASONING:
+        builder.text("\n").control(special.THINK_END).text("\n\n")
+    return Prompt(builder.text(begun.content).build(), OutputState(Channel.CONTENT, fresh=False))
 
 
 def _channel(ids: Sequence[int], tokenizer: "Tokenizer") -> Channel:
