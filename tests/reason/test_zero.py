@@ -1,6 +1,7 @@
 """Reinforcement: what is trained is what was written, a kill changes nothing, and faults are named."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from fathom.config.reason import ReasonRecipe
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine
-from fathom.errors import CheckpointError, TrainingError
+from fathom.errors import CheckpointError, CorpusError, GenerationError, TrainingError
 from fathom.reason.judging import judge, pass_at
 from fathom.reason.rollouts import Sampling, roll_out
 from fathom.reason.scoring import backward, logprobs_of, texts_of
@@ -208,6 +209,30 @@ class NotANumber(Inverse):
 def test_a_scorer_that_fails_is_named_with_the_text(bad, recipe, base, tmp_path):
     with pytest.raises(TrainingError, match="inverse"):
         run(recipe, bad, base, tmp_path)
+
+
+class TooLong(Inverse):
+    def sample(self, rng):
+        problem = super().sample(rng)
+        return replace(problem, prompt=problem.prompt * 20)
+
+
+def test_a_prompt_over_the_context_is_named_with_both_lengths(recipe, base, tmp_path):
+    with pytest.raises(GenerationError, match=r"tokens long and the model's context .* is 256"):
+        run(recipe, TooLong(steps=1), base, tmp_path)
+
+
+def test_a_model_with_no_end_token_is_named_before_anything_is_written(recipe, task, base, tmp_path):
+    folder = tmp_path / "endless"
+    shutil.copytree(base, folder)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        values = json.loads((folder / name).read_text())
+        kept = {key: value for key, value in values.items() if not key.startswith("eos_token")}
+        (folder / name).write_text(json.dumps(kept))
+    description = folder / "tokenizer.json"
+    description.write_text(description.read_text().replace("<｜end▁of▁sentence｜>", "<｜something｜>"))
+    with pytest.raises(CorpusError, match="no eos token"):
+        run(recipe, task, folder, tmp_path / "run")
 
 
 def test_pass_at_k_is_the_unbiased_estimate():
