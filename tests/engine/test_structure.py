@@ -80,6 +80,14 @@ def test_digits_in_strings_are_as_many_as_they_like(states, tokenizer):
     assert len(json.loads(tokenizer.decode(texts[0]))) == 40
 
 
+def test_a_schema_that_is_too_deep_is_refused(states, tokenizer):
+    schema = {}
+    for _ in range(400):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(GenerationError, match="structured.json_schema cannot be used"):
+        run(states, tokenizer, [structured(json_schema=schema)])
+
+
 def test_a_text_that_runs_out_of_tokens_is_the_beginning_of_a_valid_one(states, tokenizer):
     schema = {"type": "array", "items": {"enum": ["deep"]}, "minItems": 300}
     texts, ended = run(states, tokenizer, [structured(max_tokens=40, json_schema=schema)])

@@ -132,7 +132,10 @@ def _grammar(structured: StructuredOutput) -> str:
             f"structured.{structured.kind} cannot be satisfied: what it requires contains itself, without end."
         )
     text = json.dumps(schema, separators=(",", ":"))
-    return str(LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_pattern": BLANKS}))
+    try:
+        return str(LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_pattern": BLANKS}))
+    except ValueError as error:
+        raise GenerationError(f"structured.{structured.kind} cannot be used: {_line(str(error))}.") from None
 
 
 def _line(message: str) -> str:

@@ -109,6 +109,12 @@ def _complaint(error: Any) -> str:
         return f"field '{field}' is missing" if field else "the body is missing"
     if kind == "json_invalid":
         return f"the body is not valid JSON ({error.get('ctx', {}).get('error', '')})"
+    if field is None and kind == "model_attributes_type":
+        # What is not announced as JSON comes as bytes.
+        as_json = not isinstance(error.get("input"), bytes)
+        return (
+            "the body must be a JSON object" if as_json else "the body is not JSON: send Content-Type: application/json"
+        )
     return f"field '{field}': {message}" if field else message
 
 

@@ -28,7 +28,8 @@ def test_malformed_bodies_are_told_what_is_wrong(serve):
         (b"[" * 100_000, 400, ""),
         (b"", 400, "body"),
         (b"null", 400, ""),
-        (b'"text"', 400, ""),
+        (b"[]", 400, "a JSON object"),
+        (b'"text"', 400, "a JSON object"),
         (b'{"model": "tiny"}', 400, "'messages' is missing"),
         (json.dumps(ASK | {"temprature": 1}).encode(), 400, "unknown field 'temprature'"),
         (json.dumps(ASK | {"temperature": "1"}).encode(), 400, "temperature"),
@@ -60,6 +61,7 @@ def test_only_json_is_read(serve):
     address, _ = serve()
     answer = http.post(address + "/chat/completions", content=json.dumps(ASK), headers={"content-type": "text/plain"})
     assert answer.status_code == 400
+    assert "content-type: application/json" in answer.json()["error"]["message"].lower()
 
 
 def test_a_long_body_is_refused_before_it_is_read(serve):
