@@ -91,9 +91,11 @@ def test_rows_that_are_not_numbers_do_not_reach_whoever_takes_their_blocks_over(
     assert is_unharmed(request)
 
 
-@pytest.mark.parametrize("where", ["row", "push", "sample"])
+@pytest.mark.parametrize("where", ["row", "push", "sample", "key"])
 def test_a_sampler_that_fails_for_one_sequence_ends_that_one(engine, monkeypatch, where):
-    requests = [engine.submit(prompt, replace(PARAMS)) for prompt in PROMPTS]
+    # Whoever asks for nothing but tokens may be served without rows and `sample`.
+    asked = PARAMS if where == "key" else replace(PARAMS, logprobs=1)
+    requests = [engine.submit(prompt, replace(asked)) for prompt in PROMPTS]
     state = requests[1].sequences[0].state
     if where == "sample":
         sample = sampler.sample

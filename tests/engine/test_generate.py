@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from distribution import log_probabilities
 
 from fathom.engine.config import EngineConfig
-from fathom.engine.distribution import log_probabilities
 from fathom.engine.engine import Engine
 from fathom.engine.sampling import SamplingParams
 from fathom.errors import GenerationError

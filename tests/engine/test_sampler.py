@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from distribution import log_probabilities, penalised
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fathom.engine.distribution import log_probabilities, penalised
 from fathom.engine.noise import key
 from fathom.engine.sampler import Row, Sampled, adjusted, sample
 from fathom.engine.sampling import SamplingParams

@@ -10,6 +10,7 @@ from fathom.engine import judge
 from fathom.engine.engine import Engine, EngineConfig, FinishReason
 from fathom.engine.lookup import LookupDrafter
 from fathom.engine.mtp_drafter import MTPDrafter
+from fathom.engine.mtp_pass import MTPPass
 from fathom.engine.sampling import SamplingParams
 from fathom.engine.structured import StructuredOutput
 from fathom.engine.thinking import ThinkingLimit
@@ -167,6 +168,34 @@ def test_guesses_are_those_of_the_module_read_at_once(request, precision):
     assert {len(guesses) for _, guesses in spy.seen} >= {1, 2, 3}
     right = sum(guesses == reference_guesses(model, tokens, len(guesses)) for tokens, guesses in spy.seen)
     assert right >= len(spy.seen) * (1 if precision == "exact" else 0.97)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_guesses_made_in_one_native_call_are_those_made_pass_by_pass(model, monkeypatch, temperature):
+    config = replace(SMALL, speculation="mtp", adaptive_speculation=False)
+    params = [
+        SamplingParams(max_tokens=20, temperature=temperature, top_p=0.9, seed=i, ignore_eos=True) for i in range(5)
+    ]
+    seen = []
+    for native in (True, False):
+        engine = Engine(model, None, config)
+        if native and not engine.core.drafter._pass.draws:
+            pytest.skip("no compiler: there is one way only")
+        monkeypatch.setattr(MTPPass, "draws", native)
+        spy = engine.core.drafter = Spy(engine.core.drafter)
+        engine.generate(PROMPTS, params)
+        seen.append(spy.seen)
+    assert seen[0] == seen[1]
+    assert sum(len(guesses) for _, guesses in seen[0]) > 100
+
+
+def test_with_guesses_that_need_not_pay_every_step_has_as_many_as_there_may_be(model):
+    config = EngineConfig(speculation="mtp", num_speculative_tokens=2, adaptive_speculation=False)
+    engine = Engine(model, None, config)
+    engine.generate([[1, 2, 3]], SamplingParams(max_tokens=40, temperature=1.0, seed=1, ignore_eos=True))
+    metrics = engine.metrics()
+    assert metrics.drafted[0] >= metrics.steps - 3
+    assert metrics.drafted[1] >= metrics.steps - 4
 
 
 def test_every_guess_that_comes_true_saves_a_step(exact):

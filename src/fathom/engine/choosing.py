@@ -1,5 +1,6 @@
 """From a step's logits to the tokens that follow, guesses verified: each sequence on its own, all of them at once."""
 
+from array import array
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +39,12 @@ def choose(logits: "Tensor", picks: Many[Pick]) -> list[Chosen]:
     A token is drawn from its own place's numbers whether it was guessed or not, so a guess is right exactly when it is
     what would have been drawn without it: verification changes nothing but the number of steps.
     """
+    try:
+        plainly = _chosen_plainly(logits, picks)
+    except Exception:
+        plainly = None  # below, whoever failed does so alone
+    if plainly is not None:
+        return plainly
     rows: list[Row] = []
     places: list[int] = []
     lengths: list[int] = []
@@ -55,6 +62,39 @@ def choose(logits: "Tensor", picks: Many[Pick]) -> list[Chosen]:
         _verified(pick, [next(drawn) for _ in range(length)], errors.get(n, ""))
         for n, (pick, length) in enumerate(zip(picks, lengths, strict=True))
     ]
+
+
+def _chosen_plainly(logits: "Tensor", picks: Many[Pick]) -> list[Chosen] | None:
+    """The same in one native call, where every sequence asks for nothing but tokens; None where one asks for more."""
+    from fathom.engine.sampler import Sampled, enter
+    from fathom.kernels.draw import draw, usable
+
+    wholes, reals = array("q"), array("d")
+    places: list[int] = []
+    for sequence, row, guesses in picks:
+        state = sequence.state
+        assert state is not None
+        params = state.params
+        if not state.plain or params.logprobs is not None or params.record_kept:
+            return None
+        for place in range(len(guesses) + 1):
+            enter(state.key(place) if params.temperature else 0, params, wholes, reals)
+            places.append(row + place)
+    if not usable(logits):
+        return None
+    tokens, logprobs = draw(logits if places == list(range(len(logits))) else logits[places], wholes, reals)
+    if min(tokens) < 0:
+        return None
+    chosen: list[Chosen] = []
+    at = 0
+    for sequence, _, guesses in picks:
+        accepted = 0
+        while accepted < len(guesses) and tokens[at + accepted] == guesses[accepted]:
+            accepted += 1
+        results = [Sampled(tokens[i], logprobs[i]) for i in range(at, at + accepted + 1)]
+        chosen.append(Chosen(sequence, results, accepted, ""))
+        at += len(guesses) + 1
+    return chosen
 
 
 def _rows(pick: Pick) -> list["Row"]:

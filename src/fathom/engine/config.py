@@ -33,6 +33,9 @@ class EngineConfig:
     the same, whatever is guessed."""
     num_speculative_tokens: int = 4
     """Most guesses for a sequence and step. Fewer are made where they would not pay."""
+    adaptive_speculation: bool = True
+    """Make guesses only as far as they pay by what has been measured while serving; False makes as many as there may
+    be in every step."""
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_batched_tokens", "block_size", "spill_bytes", "num_speculative_tokens"):

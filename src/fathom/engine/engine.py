@@ -40,7 +40,12 @@ class Engine:
         self.tokenizer = tokenizer
         self.config = config or EngineConfig()
         self._states = States(model.config.vocab_size, end_tokens(model.config), tokenizer)
-        self._drafter = make_drafter(self.config.speculation, model, self.config.num_speculative_tokens)
+        self._drafter = make_drafter(
+            self.config.speculation,
+            model,
+            self.config.num_speculative_tokens,
+            adaptive=self.config.adaptive_speculation,
+        )
         self._blocks = cache_blocks(self.config, model, self._drafter.layers if self._drafter else 0)
         self._outputs: list[Output] = []
         self._alive: dict[int, Request] = {}

@@ -1,6 +1,5 @@
 """Learns, step by step, what guessing costs and how often it is right."""
 
-import time
 from collections.abc import Mapping
 
 from fathom.engine.request import Sequence
@@ -15,13 +14,15 @@ PROBE_GUESSES = 1
 PATIENCE = 8
 """After so many steps without a guess that pays, none are made for a while."""
 SHORTEST_REST = 32
+EVERY_GUESS = 1 << 40
 
 
 class Judge:
     """Watches the engine's steps for a drafter."""
 
-    def __init__(self, longest_rest: int) -> None:
-        """Rests become longer while nothing pays, up to so many steps."""
+    def __init__(self, longest_rest: int, *, adaptive: bool = True) -> None:
+        """Rests become longer while nothing pays, up to so many steps; without `adaptive`, all guesses are made."""
+        self._adaptive = adaptive
         self.cost, self.trust = StepCost(), Trust()
         self._confidences: Mapping[Sequence, list[float]] = {}
         self._longest_rest = longest_rest
@@ -39,7 +40,7 @@ class Judge:
         """Take a step into account, whose tokens have just been settled."""
         self._awake += 1
         if reading.tokens and all(chunk.decodes for chunk in reading.chunks):
-            self.cost.see(len(reading.tokens), time.perf_counter() - reading.begun)
+            self.cost.see(len(reading.tokens), reading.clock() - reading.begun)
         for sequence, start, length, drafts in reading.chunks:
             confidences = self._confidences.get(sequence)
             if drafts and confidences and sequence.finish is None:
@@ -48,12 +49,14 @@ class Judge:
 
     def budget(self, sequences: int) -> Budget:
         """What the next step's guesses may cost."""
+        if not self._adaptive:
+            return Budget(self.cost, sequences, free=EVERY_GUESS)
         return Budget(self.cost, sequences, free=sequences * PROBE_GUESSES if self._awake <= PROBE_STEPS else 0)
 
     def expect(self, confidences: Mapping[Sequence, list[float]], paid: bool) -> None:
         """Remember how sure the guesses of the next step are, and whether any was worth its cost."""
         self._confidences = confidences
-        if paid:
+        if paid or not self._adaptive:
             self._idle = self._rest = 0
             return
         self._idle += 1

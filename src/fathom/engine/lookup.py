@@ -50,10 +50,10 @@ class LookupDrafter:
 
     layers = 0
 
-    def __init__(self, longest: int = 8) -> None:
+    def __init__(self, longest: int = 8, *, adaptive: bool = True) -> None:
         """With at most `longest` guesses a step for each sequence."""
         self._longest = longest
-        self._judge = Judge(LONGEST_REST)
+        self._judge = Judge(LONGEST_REST, adaptive=adaptive)
         self._lookups: dict[Sequence, Lookup] = {}
 
     def weights_changed(self) -> None:

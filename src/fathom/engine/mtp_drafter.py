@@ -18,17 +18,18 @@ the row of its last token belongs to the text that the prefix was first read in.
 """
 
 import math
-import time
 from collections import deque
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from fathom.engine.judge import Judge, most_guesses
+from fathom.engine.native_drafts import NativeDrafts
 from fathom.engine.request import Sequence
-from fathom.engine.runner import Reading, ragged
+from fathom.engine.runner import Reading
 from fathom.engine.sampler import Sampled, sample
 from fathom.engine.scheduler import Chunk
+from fathom.engine.worth import clock_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,13 +85,14 @@ class MTPDrafter:
 
     layers = 1
 
-    def __init__(self, model: "Transformer", longest: int = 4) -> None:
+    def __init__(self, model: "Transformer", longest: int = 4, *, adaptive: bool = True) -> None:
         """With at most `longest` guesses a step for each sequence; the model must have an MTP module."""
         from fathom.engine.mtp_pass import MTPPass
 
         self._pass = MTPPass(model)
         self._longest = longest
-        self._judge = Judge(LONGEST_REST)
+        self._clock = clock_for(next(model.parameters()).device.type)
+        self._judge = Judge(LONGEST_REST, adaptive=adaptive)
         self._seconds = {False: 0.0, True: 0.0}
         """Of a pass: one that reads what is settled, and one that goes on from guesses."""
         self._steps: deque[_Step] = deque()
@@ -110,7 +112,7 @@ class MTPDrafter:
         threads: dict[Sequence, _Thread] = {}
         reads = not all(chunk.decodes for chunk in reading.chunks)
         if reads or self._pays(budget, 1.0, len(sequences), goes_on=False):
-            threads = self._draft(reading.batch.memory, sequences, budget)
+            threads = self._draft(reading.memory, sequences, budget)
         self._judge.expect({sequence: thread.confidences for sequence, thread in threads.items()}, budget.paid)
         return [threads[sequence].guesses if sequence in threads else [] for sequence in sequences]
 
@@ -153,11 +155,15 @@ class MTPDrafter:
         if not unread:
             return {}
         chunks = [Chunk(sequence, part.start, part.end - part.start, 0) for sequence, part in unread.items()]
-        hidden = torch.cat([states for part in unread.values() for states in part.hidden])
+        states = [states for part in unread.values() for states in part.hidden]
+        hidden = torch.cat(states) if len(states) > 1 else states[0]
         tokens = [token for chunk in chunks for token in _following(chunk)]
         last = dict(zip(unread, _ends(chunks), strict=True))
         threads = [_Thread(sequence, last[sequence]) for sequence in sequences if sequence in last]
         threads = [thread for thread in threads if most_guesses(thread.sequence, self._longest)]
+        if threads and self._pass.draws and all(_state(thread).plain for thread in threads):
+            self._draft_natively(memory, hidden, tokens, chunks, threads, budget)
+            return {thread.sequence: thread for thread in threads}
         said = self._run(memory, hidden, tokens, chunks, [thread.row for thread in threads], goes_on=False)
         going = threads
         try:
@@ -176,6 +182,30 @@ class MTPDrafter:
             for thread in threads:
                 _state(thread).pop(len(thread.guesses))
         return {thread.sequence: thread for thread in threads}
+
+    def _draft_natively(
+        self,
+        memory: "PagedStores",
+        hidden: "Tensor",
+        tokens: list[int],
+        chunks: list[Chunk],
+        threads: Many[_Thread],
+        budget: "Budget",
+    ) -> None:
+        """The same in one call, by the same rules."""
+        begun = self._clock()
+        drafts = NativeDrafts(self._longest, [thread.sequence for thread in threads], chunks, memory.block_size)
+        budget.fill(drafts.asked)
+        self._judge.trust.fill(drafts.asked)
+        drafts.asked.pass_seconds[0], drafts.asked.pass_seconds[1] = self._seconds[False], self._seconds[True]
+        self._pass.draft(hidden, tokens, memory, chunks, [thread.row for thread in threads], drafts.asked)
+        further, passes = drafts.asked.further_seconds, drafts.asked.passes
+        self._took(self._clock() - begun - further, len(tokens), len(chunks), goes_on=False)
+        if passes > 1:
+            self._took(further / (passes - 1), 1, 1, goes_on=True)
+        budget.paid = bool(drafts.asked.paid)
+        for n, thread in enumerate(threads):
+            thread.guesses, thread.confidences = drafts.made(n)
 
     def _guess(self, said: "Said", going: Many[_Thread], budget: "Budget") -> None:
         """Draw one more guess for each, and keep it where it pays."""
@@ -209,16 +239,19 @@ class MTPDrafter:
         *,
         goes_on: bool,
     ) -> "Said":
-        begun = time.perf_counter()
+        begun = self._clock()
         positions = [place for chunk in chunks for place in range(chunk.start, chunk.start + chunk.length)]
-        where = ragged(chunks, memory.block_size, hidden.device)
-        said = self._pass(hidden, tokens, positions, memory, where, wanted)
-        if goes_on or len(tokens) <= len(chunks) * (1 + self._longest):
-            taken, known = time.perf_counter() - begun, self._seconds[goes_on]
-            # What is slow may have been held up; what is fast is what it takes.
-            weight = 0.3 if taken < known else 0.03
-            self._seconds[goes_on] = known + weight * (taken - known) if known else taken
+        said = self._pass(hidden, tokens, positions, memory, chunks, wanted)
+        self._took(self._clock() - begun, len(tokens), len(chunks), goes_on=goes_on)
         return said
+
+    def _took(self, seconds: float, tokens: int, chunks: int, *, goes_on: bool) -> None:
+        """Learn what a pass takes, unless it read a prompt."""
+        if goes_on or tokens <= chunks * (1 + self._longest):
+            known = self._seconds[goes_on]
+            # What is slow may have been held up; what is fast is what it takes.
+            weight = 0.3 if seconds < known else 0.03
+            self._seconds[goes_on] = known + weight * (seconds - known) if known else seconds
 
 
 def _following(chunk: Chunk) -> list[int]:

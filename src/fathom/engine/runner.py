@@ -2,18 +2,21 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fathom.engine.scheduler import Chunk
+from fathom.engine.worth import clock_for
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from fathom.engine.graphs import DecodeGraphs
     from fathom.engine.plan import Plan
+    from fathom.kernels.decode.program import Packed
     from fathom.kernels.paged_attention import Ragged
-    from fathom.model.paged import PagedBatch, PagedStores
+    from fathom.model.paged import PagedStores
     from fathom.model.transformer import Transformer
 
 PROBES = 16
@@ -25,8 +28,8 @@ class Reading(NamedTuple):
 
     chunks: list[Chunk]
     """In the order in which their tokens were read."""
-    batch: "PagedBatch"
-    """The step as attention saw it."""
+    memory: "PagedStores"
+    """The cache, with the step's tokens in it."""
     hidden: "Tensor | None"
     """(T, D) after the final norm, of every token read; None where nobody asked for it."""
     tokens: list[int]
@@ -37,7 +40,8 @@ class Reading(NamedTuple):
     logits: "Tensor"
     """(rows, V)."""
     begun: float
-    """When the step's reading began, of `time.perf_counter`."""
+    """When the step's reading began, by `clock`."""
+    clock: Callable[[], float] = time.perf_counter
 
 
 class Runner:
@@ -46,8 +50,10 @@ class Runner:
     def __init__(self, model: "Transformer", memory: "PagedStores", *, with_hidden: bool = False) -> None:
         self.model, self.memory, self.with_hidden = model, memory, with_hidden
         self.device: torch.device = memory.stores[0].device
+        self._clock = clock_for(self.device.type)
         self._versions, self._places = self._weights()
         self._plan = self._make_plan()
+        self._graphs = self._make_graphs()
 
     @property
     def weights_stale(self) -> bool:
@@ -63,6 +69,7 @@ class Runner:
         versions, places = self._weights()
         if places != self._places:
             self._plan = self._make_plan()
+            self._graphs = self._make_graphs()
         elif self._plan is not None:
             self._plan.refresh()
         self._versions, self._places = versions, places
@@ -81,6 +88,11 @@ class Runner:
 
         return make_plan(self.model)
 
+    def _make_graphs(self) -> "DecodeGraphs | None":
+        from fathom.engine.graphs import make_graphs
+
+        return make_graphs(self.model, self.memory)
+
     def copy(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy blocks, in order."""
         for source, target in copies:
@@ -92,7 +104,7 @@ class Runner:
 
         from fathom.model.paged import PagedBatch
 
-        begun = time.perf_counter()
+        begun = self._clock()
         chunks = _by_cost(chunks)
         tokens: list[int] = []
         positions: list[int] = []
@@ -104,16 +116,28 @@ class Runner:
             positions += range(start, start + count)
             if settled == len(sequence.tokens):
                 rows += range(len(tokens) - drafts - 1, len(tokens))
+        hidden: Tensor | None
+        if self._plan is not None:
+            packed = pack(chunks, tokens, positions, rows)
+            logits, hidden = self._plan.read(packed, self.memory, with_hidden=self.with_hidden)
+            return Reading(chunks, self.memory, hidden, tokens, rows, logits, begun, self._clock)
         with torch.inference_mode():
+            if self._graphs is not None and (made := self._graphs.read(chunks, tokens, positions, rows)) is not None:
+                return Reading(chunks, self.memory, made[1], tokens, rows, made[0], begun, self._clock)
             batch = PagedBatch(self.memory, ragged(chunks, self.memory.block_size, self.device))
             at, wanted = _tensor([tokens, positions], self.device), _tensor(rows, self.device)
-            hidden: Tensor | None
-            if self._plan is not None:
-                logits, hidden = self._plan(at[0], at[1], batch, wanted, with_hidden=self.with_hidden)
-            else:
-                hidden = self.model.trunk(at[:1], positions=at[1:], cache=batch).hidden[0]
-                logits = self.model.head(hidden if len(rows) == len(tokens) else hidden[wanted])
-        return Reading(chunks, batch, hidden, tokens, rows, logits, begun)
+            hidden = self.model.trunk(at[:1], positions=at[1:], cache=batch).hidden[0]
+            logits = self.model.head(hidden if len(rows) == len(tokens) else hidden[wanted])
+        return Reading(chunks, self.memory, hidden, tokens, rows, logits, begun, self._clock)
+
+
+def pack(chunks: Sequence[Chunk], tokens: list[int], positions: list[int], wanted: list[int]) -> "Packed":
+    """A step of these chunks as a plan takes it."""
+    from fathom.kernels.decode.program import Packed
+
+    starts = [0, *itertools.accumulate(chunk.length for chunk in chunks)]
+    lengths = [chunk.start + chunk.length for chunk in chunks]
+    return Packed(tokens, positions, wanted, starts, lengths, [chunk.sequence.table for chunk in chunks])
 
 
 def ragged(chunks: Sequence[Chunk], block_size: int, device: "torch.device") -> "Ragged":

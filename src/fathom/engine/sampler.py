@@ -5,6 +5,7 @@ draws what lies in FP32 on the CPU, from the same random numbers.
 """
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,19 +101,24 @@ def sample(logits: "Tensor", rows: Sequence[Row]) -> list[Sampled | GenerationEr
 
 def _drawn_at_once(scores: "Tensor", rows: Sequence[Row], live: Sequence[int]) -> dict[int, Sampled | None]:
     """What the native kernel draws, by row; it tells no more than the token, and cannot tell what was kept."""
-    import numpy as np
-
     from fathom.kernels.draw import draw, usable
 
     members = [i for i in live if not _records(rows[i])]
     if not members or not usable(scores):
         return {}
-    asked = [(rows[i].key, rows[i].params) for i in members]
-    wholes = np.array([(key, params.top_k) for key, params in asked], np.int64)
-    reals = np.array([(params.temperature, params.min_p, params.top_p) for _, params in asked], np.float64)
+    wholes, reals = array("q"), array("d")
+    for i in members:
+        enter(rows[i].key, rows[i].params, wholes, reals)
     tokens, logprobs = draw(scores if len(members) == len(rows) else scores[members], wholes, reals)
-    pairs = map(Sampled, tokens.tolist(), logprobs.tolist())
+    pairs = map(Sampled, tokens, logprobs)
     return {i: sampled if sampled.token >= 0 else None for i, sampled in zip(members, pairs, strict=True)}
+
+
+def enter(key: int, params: SamplingParams, wholes: "array[int]", reals: "array[float]") -> None:
+    """Add what the native kernel must know to draw one token."""
+    wholes.append(key)
+    wholes.append(params.top_k)
+    reals.extend((params.temperature, params.min_p, params.top_p))
 
 
 def adjusted(logits: "Tensor", rows: Sequence[Row]) -> "Tensor":
@@ -145,7 +151,7 @@ def _places(pairs: Sequence[tuple[int, int]], scores: "Tensor") -> "tuple[Tensor
 
 
 def _penalise(scores: "Tensor", rows: Sequence[Row]) -> None:
-    """Apply the three penalties in place; `distribution.penalised` is the plain form."""
+    """Apply the three penalties in place; `tests/engine/distribution.py` has the plain form."""
     import numpy as np
     import torch
 

@@ -22,15 +22,15 @@ def resolve(kind: Speculation, model: "Transformer") -> Speculation:
     return kind
 
 
-def make_drafter(kind: Speculation, model: "Transformer", longest: int) -> "Drafter | None":
+def make_drafter(kind: Speculation, model: "Transformer", longest: int, *, adaptive: bool = True) -> "Drafter | None":
     """The drafter of a kind, with at most `longest` guesses for each sequence and step; None where it is off."""
     resolved = resolve(kind, model)
     if resolved == "mtp":
         from fathom.engine.mtp_drafter import MTPDrafter
 
-        return MTPDrafter(model, longest)
+        return MTPDrafter(model, longest, adaptive=adaptive)
     if resolved == "lookup":
         from fathom.engine.lookup import LookupDrafter
 
-        return LookupDrafter(longest)
+        return LookupDrafter(longest, adaptive=adaptive)
     return None

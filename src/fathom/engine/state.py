@@ -52,10 +52,21 @@ class SamplingState:
         """Place in the sequence, prompt included, of the token that comes next."""
         return self._prompt_length + len(self._tokens)
 
+    def key(self, ahead: int = 0) -> int:
+        """Of the random numbers, so many places further on; see `noise.key`."""
+        return key(self.seed, self.position + ahead)
+
     @property
     def finished(self) -> bool:
         """Whether the text is complete because its structure is, and nothing can follow."""
         return self._structure is not None and self._structured > 0 and self._structure.finished
+
+    @property
+    def plain(self) -> bool:
+        """Whether the next tokens, too, depend on nothing but the logits and `params`' temperature and limits."""
+        params = self.params
+        ruled = self._seen or self._structure or self._phases or params.logit_bias
+        return not ruled and len(self._tokens) >= params.min_tokens
 
     @property
     def thinking(self) -> bool:
@@ -77,7 +88,7 @@ class SamplingState:
             allowed, error = None, complaint
         return Row(
             self.params,
-            key(self.seed, self.position),
+            self.key(),
             self._seen.now() if self._seen else None,
             allowed,
             self._banned(),

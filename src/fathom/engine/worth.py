@@ -6,7 +6,18 @@ most of S and many guesses pay; with many sequences it is little and few do. Onl
 generated does not.
 """
 
-from collections.abc import Sequence
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fathom.kernels.decode.program import Drafting
+
+
+def clock_for(device_type: str) -> Callable[[], float]:
+    """What steps are timed by: on a CPU the thread's own time, which is not that of neighbours on the same cores."""
+    return time.thread_time if device_type == "cpu" else time.perf_counter
 
 
 class StepCost:
@@ -55,14 +66,19 @@ class Trust:
     PRIOR_WEIGHT = 4.0
 
     def __init__(self, levels: int = 8) -> None:
-        self._hits = [0.0] * levels
-        self._counts = [0.0] * levels
+        self._hits = array("d", [0.0] * levels)
+        self._counts = array("d", [0.0] * levels)
 
     def of(self, confidence: float) -> float:
         """Probability that a guess of this confidence, from 0 to 1, is right."""
         level = self._level(confidence)
         prior = self.PRIOR_WEIGHT * confidence
         return (self._hits[level] + prior) / (self._counts[level] + self.PRIOR_WEIGHT)
+
+    def fill(self, drafting: "Drafting") -> None:
+        """Tell native drafting the same."""
+        drafting.levels, drafting.prior, drafting.mean = len(self._counts), self.PRIOR_WEIGHT, self.mean
+        drafting.hits, drafting.counts = self._hits.buffer_info()[0], self._counts.buffer_info()[0]
 
     def see(self, confidence: float, right: bool) -> None:
         """Take the fate of a guess into account."""
@@ -111,6 +127,11 @@ class Budget:
         self._seconds += self._slope
         self._tokens += probability
         return True
+
+    def fill(self, drafting: "Drafting") -> None:
+        """Hand the budget over to native drafting, which sets `paid` itself."""
+        drafting.seconds, drafting.tokens, drafting.slope = self._seconds, self._tokens, self._slope
+        drafting.free = self._free
 
     def _pays(self, probability: float, extra: float) -> bool:
         return probability * self._seconds > self._tokens * (self._slope + extra)

@@ -20,12 +20,9 @@ struct Enter : public Node {
     int64_t tasks(const Step& step) override { return pieces(step.tokens_count, TOKENS); }
 
     void run(const Step& step, int64_t task, Scratch& scratch) override {
-        int64_t pairs = rotation->width / 2, D = state->width;
+        int64_t pairs = rotation->width / 2;
         for (int64_t t = task * TOKENS; t < std::min((task + 1) * TOKENS, step.tokens_count); t++) {
-            if (step.inputs)
-                std::memcpy(state->row<float>(t), step.inputs + t * D, D * sizeof(float));
-            else
-                float_row(embedding, step.tokens[t], state->row<float>(t), scratch);
+            float_row(embedding, step.tokens[t], state->row<float>(t), scratch);
             float *cos = rotation->row<float>(t), *sin = cos + pairs;
             for (int64_t i = 0; i < pairs; i++) {
                 float angle = float(step.positions[t]) * frequencies[i];
@@ -55,6 +52,36 @@ inline void rms_norm(const float* x, const float* weight, float eps, int64_t D, 
     }
     for (; i < D; i++) store(out + i, x[i] * scale * weight[i]);
 }
+
+// What an MTP module's `eh_proj` reads, (T, 2D): each token's embedding and the state that came before it (V3 eq. 21, in
+// the order of the released weights), each behind a norm of its own; and the rotary tables, as `Enter`.
+template <class T>
+struct EnterModule : public Node {
+    Enter<T> enter;
+    Buffer *state, *joined;
+    const float *embedding_norm, *state_norm;
+    float eps;
+
+    EnterModule(Plan* plan, int64_t state, int64_t rotation, int64_t joined, const Matrix& embedding, const float* frequencies,
+                float stretch, const float* embedding_norm, const float* state_norm, float eps)
+        : enter(plan, state, rotation, embedding, frequencies, stretch),
+          state(plan->buffer(state)),
+          joined(plan->buffer(joined)),
+          embedding_norm(embedding_norm),
+          state_norm(state_norm),
+          eps(eps) {}
+
+    int64_t tasks(const Step& step) override { return enter.tasks(step); }
+
+    void run(const Step& step, int64_t task, Scratch& scratch) override {
+        enter.run(step, task, scratch);
+        int64_t D = state->width;
+        for (int64_t t = task * TOKENS; t < std::min((task + 1) * TOKENS, step.tokens_count); t++) {
+            rms_norm(state->row<float>(t), embedding_norm, eps, D, joined->row<T>(t));
+            rms_norm(step.inputs + t * D, state_norm, eps, D, joined->row<T>(t) + D);
+        }
+    }
+};
 
 // RMSNorm of each token's row, FP32 to operand type.
 template <class T>
@@ -106,6 +133,11 @@ extern "C" {
 
 void plan_enter(Plan* plan, int64_t state, int64_t rotation, const Matrix* embedding, const float* frequencies, float stretch) {
     ADD_NODE(plan, Enter, state, rotation, *embedding, frequencies, stretch);
+}
+
+void plan_enter_module(Plan* plan, int64_t state, int64_t rotation, int64_t joined, const Matrix* embedding, const float* frequencies,
+                       float stretch, const float* embedding_norm, const float* state_norm, float eps) {
+    ADD_NODE(plan, EnterModule, state, rotation, joined, *embedding, frequencies, stretch, embedding_norm, state_norm, eps);
 }
 
 void plan_norm(Plan* plan, int64_t from, int64_t to, const float* weight, float eps) {

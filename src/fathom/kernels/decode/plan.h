@@ -52,7 +52,7 @@ struct Step {
     void* storage[2];            // (layers, blocks, block_size, width) of each thing cached
     float* logits;               // (wanted_count, V)
     float* hidden;               // (T, D) after the final norm, or null
-    const float* inputs;         // (T, D) in the place of embeddings, or null
+    const float* inputs;         // (T, D): states that an MTP module reads beside its tokens, or null
 };
 
 // Activations: one row a token, or one a (token, expert) pair.

@@ -6,7 +6,8 @@ them in order, and then runs steps. Weights are read where they lie whenever the
 
 import ctypes
 import functools
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def library() -> ctypes.CDLL | None:
     loaded = native.build("decode", Path(__file__).parent, FLAGS)
     if loaded is not None:
         loaded.plan_new.restype = loaded.plan_attention_work.restype = ctypes.c_void_p
-        loaded.plan_buffer.restype = loaded.plan_run.restype = ctypes.c_int64
+        loaded.plan_buffer.restype = loaded.plan_run.restype = loaded.plan_draft.restype = ctypes.c_int64
     return loaded
 
 
@@ -78,6 +79,55 @@ class Step:
     """(layers, blocks, block size, W) for each cached tensor, of the program's operand type."""
     wanted: Tensor
     """(m,) int64: tokens whose logits are wanted."""
+
+
+class Packed:
+    """A `Step` from plain numbers, in two arrays: what is made anew for every token should cost little."""
+
+    def __init__(
+        self,
+        tokens: list[int],
+        positions: list[int],
+        wanted: list[int],
+        starts: list[int],
+        lengths: list[int],
+        tables: "Sequence[array[int]]",
+    ) -> None:
+        """Each as in `Step`; `tables` may be of different lengths."""
+        self.tokens, self.sequences, self.wanted = len(tokens), len(lengths), len(wanted)
+        self.width = max(map(len, tables))
+        self._longs = array("q", tokens + positions + wanted)
+        self._ints = array("i", starts + lengths)
+        for table in tables:
+            self._ints.extend(table)
+            if len(table) < self.width:
+                self._ints.extend([0] * (self.width - len(table)))
+
+    def sizes(self) -> tuple[int, int, int]:
+        """T, N and m."""
+        return self.tokens, self.sequences, self.wanted
+
+    def addresses(self) -> tuple[int, ...]:
+        """Of tokens, positions, starts, lengths, tables and wanted."""
+        longs, ints = self._longs.buffer_info()[0], self._ints.buffer_info()[0]
+        lengths = ints + 4 * (self.sequences + 1)
+        tables = lengths + 4 * self.sequences
+        return longs, longs + 8 * self.tokens, ints, lengths, tables, longs + 16 * self.tokens
+
+
+class Drafting(ctypes.Structure):
+    """What `Program.draft` is asked for and says; `draft.cpp` explains the fields."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("longest", "vocabulary", "width", "levels")),
+        *((name, ctypes.c_void_p) for name in ("draw", "sequences", "most", "wholes", "reals", "hits", "counts")),
+        *((name, ctypes.c_double) for name in ("prior", "mean", "seconds", "tokens", "slope")),
+        ("pass_seconds", ctypes.c_double * 2),
+        *((name, ctypes.c_int64) for name in ("free", "paid")),
+        *((name, ctypes.c_void_p) for name in ("guesses", "logprobs", "made")),
+        ("further_seconds", ctypes.c_double),
+        ("passes", ctypes.c_int64),
+    )
 
 
 class Program:
@@ -157,11 +207,8 @@ class Program:
     def run(self, step: Step, vocabulary: int, hidden: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """Logits (m, V) FP32 of the wanted tokens. `hidden` (T, D) FP32 receives what the head would see of all.
 
-        `inputs` (T, D) FP32 take the place of the tokens' embeddings.
+        `inputs` (T, D) FP32 are the states that an MTP module reads beside its tokens.
         """
-        logits = torch.empty(step.wanted.shape[0], vocabulary)
-        stores = (*(store.data_ptr() for store in step.stores), None)
-        tensors = (step.tokens, step.positions, step.starts, step.lengths, step.tables, step.wanted)
         made = _Step(
             step.tokens.shape[0],
             step.lengths.shape[0],
@@ -169,17 +216,46 @@ class Program:
             step.stores[0].shape[2],
             step.stores[0].shape[1],
             step.tables.shape[1],
-            *(tensor.data_ptr() for tensor in tensors),
-            stores[0],
-            stores[1],
-            logits.data_ptr(),
-            None if hidden is None else hidden.data_ptr(),
-            None if inputs is None else inputs.data_ptr(),
+            *(t.data_ptr() for t in (step.tokens, step.positions, step.starts, step.lengths, step.tables, step.wanted)),
         )
-        if self._library.plan_run(self._plan, ctypes.byref(made)):
+        return self._run(made, step.stores, vocabulary, hidden, inputs)
+
+    def run_packed(
+        self,
+        packed: Packed,
+        stores: tuple[Tensor, ...],
+        vocabulary: int,
+        hidden: Tensor | None = None,
+        inputs: Tensor | None = None,
+        drafting: Drafting | None = None,
+    ) -> Tensor:
+        """The same for a packed step over `stores`; with `drafting`, guesses are made from it on."""
+        shape = stores[0].shape
+        made = _Step(*packed.sizes(), shape[2], shape[1], packed.width, *packed.addresses())
+        return self._run(made, stores, vocabulary, hidden, inputs, drafting)
+
+    def _run(
+        self,
+        made: _Step,
+        stores: tuple[Tensor, ...],
+        vocabulary: int,
+        hidden: Tensor | None,
+        inputs: Tensor | None,
+        drafting: Drafting | None = None,
+    ) -> Tensor:
+        logits = torch.empty(made.wanted_count, vocabulary)
+        made.first_store = stores[0].data_ptr()
+        made.second_store = stores[1].data_ptr() if len(stores) > 1 else None
+        made.logits = logits.data_ptr()
+        made.hidden = None if hidden is None else hidden.data_ptr()
+        made.inputs = None if inputs is None else inputs.data_ptr()
+        if drafting is None:
+            failed = self._library.plan_run(self._plan, ctypes.byref(made))
+        else:
+            failed = self._library.plan_draft(self._plan, ctypes.byref(made), ctypes.byref(drafting))
+        if failed:
             raise GenerationError(
-                f"Memory ran out for the activations of a step of {step.tokens.shape[0]} tokens: "
-                "lower max_batched_tokens."
+                f"Memory ran out for the activations of a step of {made.tokens_count} tokens: lower max_batched_tokens."
             )
         return logits
 
