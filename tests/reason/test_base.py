@@ -92,6 +92,20 @@ def test_a_base_made_by_another_recipe_is_noticed(base, recipe, tmp_path):
         build_base(recipe.base, other, tmp_path / "copy")
 
 
+def test_a_phase_may_read_of_a_plainer_task_first(recipe, tmp_path):
+    first, second = ({"documents": {"megabytes": 0.02}, "train": {"steps": 1}} for _ in range(2))
+    phases = [first | {"task": {"name": "inverse", "options": {"steps": 1}}}, second]
+    config = BaseConfig.validated(recipe.base.model_dump() | {"phases": phases}, "test")
+    build_base(config, make_task("inverse_in_words", steps=1), tmp_path)
+    assert "try" not in (tmp_path / "phase-1/documents.jsonl").read_text()
+    assert "try" in (tmp_path / "phase-2/documents.jsonl").read_text()
+    unable = BaseConfig.validated(
+        recipe.base.model_dump() | {"phases": [first | {"task": {"name": "sorting"}}]}, "test"
+    )
+    with pytest.raises(RecipeError, match="sorting"):
+        build_base(unable, make_task("inverse"), tmp_path / "other")
+
+
 def test_asked_to_stop_it_says_so_and_goes_on_later(recipe, task, tmp_path, base):
     asked = iter([False] * 5 + [True] * 100)
     assert build_base(recipe.base, task, tmp_path, stop=lambda: next(asked)) is None

@@ -35,6 +35,8 @@ class DocumentsConfig(Section):
 class PhaseConfig(Section):
     """One stretch of a base's training: its text, and what differs in `[base.train]`."""
 
+    task: TaskConfig | None = None
+    """What its documents are of; left out, what the run is about. A plainer task first is a curriculum."""
     documents: DocumentsConfig = DocumentsConfig()
     """The mix."""
     train: dict[str, Any] = Field(default_factory=dict)

@@ -12,6 +12,7 @@ from fathom.config.reason import BaseConfig
 from fathom.corpus.build import build_corpus
 from fathom.errors import RecipeError
 from fathom.reason.documents import Teachable, write_documents
+from fathom.reason.registry import make_task
 from fathom.reason.task import Task
 from fathom.train.loop import never, train
 from fathom.train.observer import Observer
@@ -31,15 +32,14 @@ def build_base(
     """
     if config.folder is not None:
         return config.folder
-    if not isinstance(task, Teachable):
-        raise RecipeError(
-            f"task '{task.name}' writes no documents of its own: give base.folder, a model to start from."
-        )
+    taught = [
+        teachable(make_task(each.task.name, **each.task.options) if each.task else task) for each in config.phases
+    ]
     model: Path | None = None
     tokenizer = "train"
     for number, phase in enumerate(config.phases):
         place = folder / f"phase-{number + 1}"
-        texts = write_documents(task, phase.documents, config.seed + number, place / "documents.jsonl")
+        texts = write_documents(taught[number], phase.documents, config.seed + number, place / "documents.jsonl")
         corpus = corpus_of(texts, tokenizer, config.vocab_size)
         build_corpus(corpus, place / "corpus")
         recipe = config.recipe(number, corpus.model_dump(mode="json"), model)
@@ -48,6 +48,15 @@ def build_base(
             return None
         model, tokenizer = result.model, str(place / "corpus")
     return model
+
+
+def teachable(task: Task) -> Teachable:
+    """The task, if it can write what a base reads."""
+    if not isinstance(task, Teachable):
+        raise RecipeError(
+            f"task '{task.name}' writes no documents of its own: give base.folder, a model to start from."
+        )
+    return task
 
 
 def corpus_of(texts: Path, tokenizer: str, vocab_size: int) -> CorpusConfig:
