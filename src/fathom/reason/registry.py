@@ -8,6 +8,8 @@ from fathom.reason.task import Task
 from fathom.reason.tasks.code import Code
 from fathom.reason.tasks.countdown import Countdown
 from fathom.reason.tasks.file import File
+from fathom.reason.tasks.grid import Grid
+from fathom.reason.tasks.gym import Gym
 from fathom.reason.tasks.instructions import Instructions
 from fathom.reason.tasks.inverse import Inverse
 from fathom.reason.tasks.inverse_in_words import InverseInWords
@@ -21,6 +23,8 @@ TASKS: dict[str, Callable[..., Task]] = {
     "code": Code,
     "countdown": Countdown,
     "file": File,
+    "grid": Grid,
+    "gym": Gym,
     "instructions": Instructions,
     "inverse": Inverse,
     "inverse_in_words": InverseInWords,
