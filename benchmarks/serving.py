@@ -61,6 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--crowd-tokens", type=int, default=256, help="tokens of an answer in the crowd")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--weights", help="fp32, bf16, int8 or int4; as they are stored if not given")
     parser.add_argument("--name", default="serving", help="of the file in benchmarks/results")
     return parser.parse_args()
 
@@ -84,8 +85,9 @@ class Heard:
 class Server:
     """`fathom serve` as a process of its own."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, weights: str | None) -> None:
         command = [sys.executable, "-m", "fathom", "serve", str(folder), "--port", "0", "--no-page"]
+        command += ["--weights", weights] if weights else []
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         assert self.process.stderr
@@ -145,10 +147,10 @@ class Bench:
         from fathom.engine.engine import Engine
         from fathom.serve.encoding import template_of
         from fathom.serve.speaker import Speaker
-        from fathom.weights.folder import load
+        from fathom.weights.formats import load_in_format
 
         folder = model_folder(self.name)
-        tokenizer, model = Tokenizer(folder), load(folder)
+        tokenizer, model = Tokenizer(folder), load_in_format(folder, self.asked.weights)
         self.engine = Engine(model, tokenizer, EngineConfig(max_batch_size=256, cache_bytes=1 << 30))
         # The engine is asked for the very tokens and parameters that the server would ask for.
         self.speaker = Speaker(
@@ -158,7 +160,7 @@ class Bench:
             context_length=model.config.max_position_embeddings,
             vocab_size=model.config.vocab_size,
         )
-        self.server = Server(folder, self.asked.threads)
+        self.server = Server(folder, self.asked.threads, self.asked.weights)
         self.model = "deepseek-chat" if self.speaker.template.can_answer_at_once else folder.name
 
     def body(self, prompt: str, tokens: int) -> dict[str, Any]:
@@ -323,9 +325,7 @@ def _rows(name: str, found: dict[str, Any]) -> list[list[str]]:
                 f"{crowd['own'] / crowd['served']:.3f}",
             ]
         )
-        rows.append(
-            [name, "    tokens/s by stream, slowest / median", "", f"{crowd['evenness']:.2f}", ""]
-        )
+        rows.append([name, "    tokens/s by stream, slowest / median", "", f"{crowd['evenness']:.2f}", ""])
         memory = " / ".join(f"{mb:,.0f}" for mb in crowd["memory_mb"])
         firsts = crowd["first_s"]
         rows.append([name, "    first words", "", f"{firsts['min']:.2f} to {firsts['max']:.2f} s", ""])

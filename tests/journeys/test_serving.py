@@ -26,6 +26,12 @@ def test_a_server_that_is_asked_to_stop_finishes_its_answers(served_model):
             http.get(address + "/health")
 
 
+def test_a_server_holds_its_weights_as_it_is_told(served_model):
+    with server(served_model, "--no-page", "--weights", "int8") as (_, address):
+        answer = http.post(address + "/v1/chat/completions", json=QUESTION | {"max_tokens": 3, "ignore_eos": True})
+        assert answer.json()["usage"]["completion_tokens"] == 3
+
+
 def test_a_server_started_again_finds_what_it_had_read(served_model, tmp_path):
     options = ("--no-page", "--spill", str(tmp_path / "cache"))
 

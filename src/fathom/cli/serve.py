@@ -44,6 +44,12 @@ def serve(
     cache_tokens: Annotated[
         int | None, typer.Option("--cache-tokens", help="Room of the cache, in tokens; else as memory allows.")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", help="Hold the weights in fp32, bf16, int8 or int4; as they are stored if not given."
+        ),
+    ] = None,
     spill: Annotated[
         Path | None, typer.Option("--spill", help="Keep the cache in this folder across restarts.")
     ] = None,
@@ -61,6 +67,7 @@ def serve(
     folder = model_folder(model or model_option)
     from fathom.cli.loading import is_chat_model
     from fathom.serve.run import address, check_address, listen, run
+    from fathom.weights.formats import check_format
 
     settings = _settings(
         {
@@ -77,12 +84,14 @@ def serve(
         changes or [],
     )
     check_address(settings)
+    check_format(weights)
     # The port is asked for before the model is loaded, which may take minutes.
     listener = listen(settings)
     app = _app(
         folder,
         settings,
         template,
+        weights,
         chats=is_chat_model(folder),
         engine={"max_batch_size": batch, "cache_tokens": cache_tokens, "spill_folder": spill},
     )
@@ -92,7 +101,9 @@ def serve(
     run(app, settings, listener)
 
 
-def _app(folder: Path, settings: Any, template: str | None, *, chats: bool, engine: dict[str, Any]) -> Any:
+def _app(
+    folder: Path, settings: Any, template: str | None, weights: str | None, *, chats: bool, engine: dict[str, Any]
+) -> Any:
     from fathom.cli.loading import best_device
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.engine.config import EngineConfig
@@ -100,12 +111,12 @@ def _app(folder: Path, settings: Any, template: str | None, *, chats: bool, engi
     from fathom.engine.service import AsyncEngine
     from fathom.serve.app import create_app
     from fathom.serve.encoding import TEMPLATES, template_of
-    from fathom.weights.folder import load
+    from fathom.weights.formats import load_in_format
 
     if template is not None and template not in TEMPLATES:
         raise UsageError(f"There is no template '{template}': name one of {', '.join(TEMPLATES)}.")
     tokenizer = Tokenizer(folder)
-    model = load(folder, device=best_device())
+    model = load_in_format(folder, weights, best_device())
     engine["max_batched_tokens"] = max(EngineConfig.max_batched_tokens, engine["max_batch_size"])
     service = AsyncEngine(Engine(model, tokenizer, EngineConfig(**engine)))
     return create_app(
