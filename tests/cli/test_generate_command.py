@@ -81,6 +81,11 @@ def test_what_was_read_is_kept_in_a_folder(generate, tmp_path):
     assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4"])
+def test_the_weights_may_be_held_in_fewer_bits(generate, weights):
+    assert len(generate("--weights", weights, "--ignore-eos", "--json")["tokens"]) == 8
+
+
 def test_guessing_ahead_changes_no_token(generate):
     assert generate("--speculation", "lookup", "--json") == generate("--json")
 
@@ -93,6 +98,7 @@ def test_guessing_ahead_changes_no_token(generate):
         (["--speculation", "mtp"], "no MTP module"),
         (["--best-of", "1", "--count", "2"], "best_of is 1"),
         (["--json-object", "--regex", "a"], "give one of"),
+        (["--weights", "int3"], "no weight format 'int3'"),
         (["--json-schema", '{"type": "nothing"}'], "structured"),
         (["--cache-folder", "/proc/nowhere"], "cannot be written"),
     ],

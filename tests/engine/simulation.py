@@ -4,7 +4,6 @@ So a row read through a wrong block, overwritten by a neighbour or left over fro
 right continuation of every prompt is known beforehand.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +13,8 @@ from fathom.engine.sampling import SamplingParams
 from fathom.engine.scheduler import Chunk, Scheduler
 
 VOCABULARY = 3
+START = 7
+"""The fingerprint of no tokens."""
 
 
 def fingerprint(before: int, token: int) -> int:
@@ -21,7 +22,7 @@ def fingerprint(before: int, token: int) -> int:
 
 
 def fingerprints(tokens: list[int]) -> list[int]:
-    rows, row = [], 7
+    rows, row = [], START
     for token in tokens:
         rows.append(row := fingerprint(row, token))
     return rows
@@ -94,6 +95,7 @@ class Simulation:
         self.finished: list[Sequence] = []
         self.tokens_read = 0
         self.forked: set[int] = set()
+        self.known: dict[Sequence, list[int]] = {}
         self.handed_in: dict[int, int] = {}
 
     def submit(self, prompt: list[int], count: int, priority: int = 0, n: int = 1) -> Request | None:
@@ -134,6 +136,14 @@ class Simulation:
             self._settle(chunk)
         self.check()
 
+    def _fingerprints(self, sequence: Sequence) -> list[int]:
+        """Of all its tokens. Tokens are never taken back, so those of before are still right."""
+        rows = self.known.setdefault(sequence, [])
+        row = rows[-1] if rows else START
+        for token in sequence.tokens[len(rows) :]:
+            rows.append(row := fingerprint(row, token))
+        return rows
+
     def _move(self, source: int, target: int, i: int) -> None:
         size = self.shape.block_size
         if source * size + i in self.rows:
@@ -146,13 +156,18 @@ class Simulation:
     def _read(self, chunk: Chunk) -> None:
         sequence = chunk.sequence
         assert chunk.length >= 1
-        tokens = sequence.tokens[: chunk.start + chunk.length - chunk.drafts] + sequence.drafts[: chunk.drafts]
-        rows = fingerprints(tokens)
-        for position in range(chunk.start):
-            assert self.rows[self._slot(sequence, position)] == rows[position]
+        settled = chunk.start + chunk.length - chunk.drafts
+        rows = self._fingerprints(sequence)[:settled]
+        for guess in sequence.drafts[: chunk.drafts]:
+            rows.append(fingerprint(rows[-1], guess))
+        size, table, kept = self.shape.block_size, sequence.table, self.rows
+        for first in range(0, chunk.start, size):
+            at = table[first // size] * size
+            for i in range(min(size, chunk.start - first)):
+                assert kept[at + i] == rows[first + i]
         for position in range(chunk.start, chunk.start + chunk.length):
-            assert self.blocks.references[sequence.table[position // self.shape.block_size]] == 1
-            self.rows[self._slot(sequence, position)] = rows[position]
+            assert self.blocks.references[table[position // size]] == 1
+            kept[self._slot(sequence, position)] = rows[position]
         self.tokens_read += chunk.length
 
     def _settle(self, chunk: Chunk) -> None:
@@ -171,7 +186,7 @@ class Simulation:
         for heir in heirs:
             guesses = sequence.drafts[: chunk.drafts]
             for guess in [*guesses, None]:
-                row = fingerprints(heir.tokens)[-1]
+                row = self._fingerprints(heir)[-1]
                 heir.tokens.append(next_token(row, heir.index))
                 if heir.generated == heir.limit or heir.tokens[-1] != guess:
                     break
@@ -190,6 +205,7 @@ class Simulation:
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         sequence.finish = reason
+        self.known.pop(sequence, None)
         self.alive.remove(sequence)
         self.finished.append(sequence)
         if sequence.index == 0 and sequence.request.id not in self.forked:
@@ -217,17 +233,21 @@ class Simulation:
 
     def check(self) -> None:
         """Nobody holds a block that the counts do not know of, and no block is lost."""
-        held = Counter(block for sequence in self.alive for block in sequence.table)
+        blocks = self.blocks
+        held: dict[int, int] = {}
+        for sequence in self.alive:
+            for block in sequence.table:
+                held[block] = held.get(block, 0) + 1
+        free, idle = blocks._free, blocks._idle
         assert 0 not in held
-        assert all(self.blocks.references[block] == held[block] for block in range(self.shape.blocks + 1))
-        free, idle = self.blocks._free, self.blocks._idle
-        assert len(free) + len(idle) + len(held) == self.shape.blocks
-        assert not {*free} & {*idle}
-        assert not {*free, *idle} & {*held}
-        assert {block: key for key, block in self.blocks._published.items()} == {
-            block: key for block, key in enumerate(self.blocks._keys) if key is not None
-        }
-        assert all(self.blocks._keys[block] is not None for block in idle)
+        # So many different ones in all, none of them in two places: no block is lost.
+        assert len({*free, *idle, *held}) == len(free) + len(idle) + len(held) == self.shape.blocks
+        assert sum(blocks.references) == sum(held.values())
+        assert all(blocks.references[block] == count for block, count in held.items())
+        published = blocks._published
+        assert len(published) == len(blocks._keys) - blocks._keys.count(None)
+        assert all(blocks._keys[block] == key for key, block in published.items())
+        assert all(blocks._keys[block] is not None for block in idle)
         waiting = list(self.scheduler.waiting)
         assert all(not sequence.table for sequence in waiting)
         assert len({*map(id, waiting)} & {*map(id, self.scheduler.running)}) == 0

@@ -62,6 +62,12 @@ _ENGINE = "Engine"
 Speculation = Annotated[
     str, typer.Option("--speculation", help="Guess ahead: off, auto, mtp or lookup.", rich_help_panel=_ENGINE)
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="Hold the weights in fp32, bf16, int8 or int4; else as stored.", rich_help_panel=_ENGINE
+    ),
+]
 CacheFolder = Annotated[
     Path | None, typer.Option("--cache-folder", help="Keep what was read here.", rich_help_panel=_ENGINE)
 ]

@@ -24,6 +24,7 @@ def chat(
     repetition_penalty: asked.RepetitionPenalty = 1.0,
     seed: asked.Seed = None,
     stop: asked.Stop = None,
+    weights: asked.Weights = None,
 ) -> None:
     """Talk to a model in the terminal, line by line.
 
@@ -44,7 +45,7 @@ def chat(
         stop=tuple(stop or ()),
     )
     folder = model_folder(model)
-    engine = load_engine(folder)
+    engine = load_engine(folder, weights=weights)
     turns = is_chat_model(folder) if plain is None else not plain
     partner = Chatter(engine, params, system) if turns else Completer(engine, params)
     talk(partner, person=sys.stdin.isatty())

@@ -44,6 +44,7 @@ def generate(
     lark: asked.Lark = None,
     speculation: asked.Speculation = "off",
     cache_folder: asked.CacheFolder = None,
+    weights: asked.Weights = None,
     json: asked.Json = False,
 ) -> None:
     """Continue a text with a model.
@@ -79,7 +80,7 @@ def generate(
         structured=wishes.structure(json_schema, json_object, regex, lark),
     )
     config = EngineConfig(max_batch_size=16, speculation=cast(Any, speculation), spill_folder=cache_folder)
-    with load_engine(model_folder(model), config) as engine:
+    with load_engine(model_folder(model), config, weights) as engine:
         assert engine.tokenizer is not None
         params = replace(params, thinking=wishes.thinking(thinking_tokens, engine.tokenizer))
         if json:

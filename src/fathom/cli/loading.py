@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from fathom.engine.engine import Engine
 
 
-def load_engine(folder: Path, config: "EngineConfig | None" = None) -> "Engine":
-    """Load a model and its tokenizer, onto a GPU where there is one."""
+def load_engine(folder: Path, config: "EngineConfig | None" = None, weights: str | None = None) -> "Engine":
+    """Load a model and its tokenizer, onto a GPU where there is one, with its weights in a format or as stored."""
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.engine.engine import Engine
-    from fathom.weights.folder import load
+    from fathom.weights.formats import check_format, load_in_format
 
+    check_format(weights)
     tokenizer = Tokenizer(folder)
-    return Engine(load(folder, device=best_device()), tokenizer, config)
+    return Engine(load_in_format(folder, weights, best_device()), tokenizer, config)
 
 
 def best_device() -> str:
