@@ -1,6 +1,6 @@
 """Builds and calls the C++ kernels beside this file, where the machine has a C++ compiler with OpenMP.
 
-The library is compiled once (about two seconds) into the user's cache and found there afterwards. Without a compiler,
+The library is compiled once (about three seconds) into the user's cache and found there afterwards. Without a compiler,
 or with FATHOM_NATIVE=0, every kernel uses its PyTorch form: the same results to rounding, more slowly.
 """
 
