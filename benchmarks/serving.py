@@ -12,24 +12,20 @@ import asyncio
 import json
 import os
 import random
-import re
-import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from common import machine, show, spread, write
+from server_process import Heard, Server
 
 from fathom.launch import prepare_process
 
-SAID = re.compile(rb'"content":"[^"]')
 WORDS = [
     "the",
     "line",
@@ -47,7 +43,6 @@ WORDS = [
     "come",
     "home",
 ]
-PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 def parse() -> argparse.Namespace:
@@ -69,67 +64,6 @@ def parse() -> argparse.Namespace:
 def prompts(count: int, words: int, chance: random.Random) -> list[str]:
     """Questions that have nothing in common."""
     return [" ".join(chance.choices(WORDS, k=words)) for _ in range(count)]
-
-
-@dataclass
-class Heard:
-    """A stream as its reader heard it."""
-
-    first: float = 0.0
-    """Seconds until the first words."""
-    end: float = 0.0
-    pieces: int = 0
-    whole: bool = False
-
-
-class Server:
-    """`fathom serve` as a process of its own."""
-
-    def __init__(self, folder: Path, threads: int, weights: str | None) -> None:
-        command = [sys.executable, "-m", "fathom", "serve", str(folder), "--port", "0", "--no-page"]
-        command += ["--weights", weights] if weights else []
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        assert self.process.stderr
-        line = self.process.stderr.readline()
-        found = re.search(r"http://([0-9.]+):(\d+)", line)
-        if not found:
-            raise SystemExit(line + self.process.stderr.read())
-        self.host, self.port = found[1], int(found[2])
-
-    def close(self) -> None:
-        """Stop it."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
-    def cpu(self) -> float:
-        """Processor seconds so far."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS
-
-    def memory(self) -> float:
-        """Megabytes in memory."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE / 2**20
-
-    async def hear(self, body: bytes, begin: float) -> Heard:
-        """Ask for a stream and read it to its end, as lightly as can be."""
-        heard = Heard()
-        reader, writer = await asyncio.open_connection(self.host, self.port)
-        head = f"POST /chat/completions HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        rest = b""
-        while data := await reader.read(1 << 16):
-            said = len(SAID.findall(data))
-            if said and not heard.pieces:
-                heard.first = time.perf_counter() - begin
-            heard.pieces += said
-            rest = (rest + data)[-64:]
-            if b"data: [DONE]" in rest:
-                heard.whole = True
-                break
-        heard.end = time.perf_counter() - begin
-        writer.close()
-        return heard
 
 
 @dataclass
@@ -190,8 +124,8 @@ class Bench:
                 done += output.delta.finish_reason is not None
         return first, time.perf_counter() - begin
 
-    def served(self, count: int, tokens: int, words: int) -> tuple[list[Heard], float]:
-        """`count` answers at once from the server, and what they cost it in processor seconds."""
+    def served(self, count: int, tokens: int, words: int) -> list[Heard]:
+        """`count` answers at once from the server."""
         from fathom.serve.api.wire import dumped
 
         bodies = [dumped(self.body(prompt, tokens)) for prompt in prompts(count, words, self.chance)]
@@ -200,39 +134,46 @@ class Bench:
             begin = time.perf_counter()
             return list(await asyncio.gather(*(self.server.hear(body, begin) for body in bodies)))
 
-        before = self.server.cpu()
         heard = asyncio.run(all_of_them())
         if not all(one.whole for one in heard):
             raise SystemExit(f"{sum(not one.whole for one in heard)} of {count} streams were broken off.")
-        return heard, self.server.cpu() - before
+        return heard
 
     def first_token(self, words: int) -> dict[str, Any]:
         """Milliseconds to the first token, one request at a time."""
         own, served = [], []
         for _ in range(3 * self.asked.rounds):
             own.append(1e3 * self.own(1, 8, words)[0])
-            served.append(1e3 * self.served(1, 8, words)[0][0].first)
+            served.append(1e3 * self.served(1, 8, words)[0].first)
         ratio = statistics.median(served) / statistics.median(own)
         return {"own_ms": spread(own), "served_ms": spread(served), "ratio": ratio}
 
     def decoding(self, batch: int) -> dict[str, Any]:
-        """Tokens a second of `batch` answers, and what the server adds."""
-        own, served, own_cpu, served_cpu = [], [], [], []
+        """Tokens a second of `batch` answers, and what the server adds to a token.
+
+        What it adds to a request is in the first: of long answers and short ones, the difference is taken.
+        """
+        own, served, own_token, served_token = [], [], [], []
         tokens, words = self.asked.tokens, min(self.asked.prompts)
+        short, more = tokens // 8, batch * (tokens - tokens // 8)
         for _ in range(self.asked.rounds):
-            began = time.process_time()
-            own.append(batch * tokens / self.own(batch, tokens, words)[1])
-            own_cpu.append(1e6 * (time.process_time() - began) / batch / tokens)
-            heard, cpu = self.served(batch, tokens, words)
-            served.append(batch * tokens / max(one.end for one in heard))
-            served_cpu.append(1e6 * cpu / batch / tokens)
+            seconds = self.own(batch, tokens, words)[1]
+            own.append(batch * tokens / seconds)
+            own_token.append(1e6 * (seconds - self.own(batch, short, words)[1]) / more)
+            seconds = self.took(batch, tokens, words)
+            served.append(batch * tokens / seconds)
+            served_token.append(1e6 * (seconds - self.took(batch, short, words)) / more)
         return {
             "own": spread(own),
             "served": spread(served),
-            "own_cpu_us": spread(own_cpu),
-            "served_cpu_us": spread(served_cpu),
-            "overhead": statistics.median(own) / statistics.median(served) - 1,
+            "own_token_us": spread(own_token),
+            "served_token_us": spread(served_token),
+            "overhead": statistics.median(served_token) / statistics.median(own_token) - 1,
         }
+
+    def took(self, count: int, tokens: int, words: int) -> float:
+        """Seconds until the last of `count` answers from the server has ended."""
+        return max(one.end for one in self.served(count, tokens, words))
 
     def crowd(self) -> dict[str, Any]:
         """Many streams at once: speed, memory, and how evenly they go on."""
@@ -249,7 +190,7 @@ class Bench:
         watching = threading.Thread(target=watch)
         watching.start()
         try:
-            heard, _ = self.served(streams, tokens, words)
+            heard = self.served(streams, tokens, words)
         finally:
             done.set()
             watching.join()
@@ -312,9 +253,9 @@ def _rows(name: str, found: dict[str, Any]) -> list[list[str]]:
         rows.append([name, f"first words, prompt of {words}", *times, f"{first['ratio']:.2f}"])
     for batch, one in found["decoding"].items():
         speeds = [f"{one[kind]['median']:,.0f} tokens/s" for kind in ("own", "served")]
-        rows.append([name, f"{batch} at once", *speeds, f"{1 + one['overhead']:.3f}"])
-        cpu = [one[kind]["median"] for kind in ("own_cpu_us", "served_cpu_us")]
-        rows.append([name, "    processor time a token", *(f"{time:.0f} µs" for time in cpu), f"{cpu[1] / cpu[0]:.3f}"])
+        rows.append([name, f"{batch} at once", *speeds, f"{one['own']['median'] / one['served']['median']:.2f}"])
+        tokens = [f"{one[kind]['median']:.0f} µs" for kind in ("own_token_us", "served_token_us")]
+        rows.append([name, "    a token more", *tokens, f"{1 + one['overhead']:.2f}"])
     if crowd := found.get("crowd"):
         rows.append(
             [
@@ -322,7 +263,7 @@ def _rows(name: str, found: dict[str, Any]) -> list[list[str]]:
                 f"{crowd['streams']} at once, {crowd['whole']} whole",
                 f"{crowd['own']:,.0f} tokens/s",
                 f"{crowd['served']:,.0f} tokens/s",
-                f"{crowd['own'] / crowd['served']:.3f}",
+                f"{crowd['own'] / crowd['served']:.2f}",
             ]
         )
         rows.append([name, "    tokens/s by stream, slowest / median", "", f"{crowd['evenness']:.2f}", ""])

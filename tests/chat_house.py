@@ -10,9 +10,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from fathom.serve.dialogue import PromptTooLongError
 from fathom.serve.page.answerer import Ended, Said, Thinking
 from fathom.serve.page.router import router
-from fathom.serve.speaker import PromptTooLongError
 from fathom.serve.store.store import Store
 
 WAIT = "wait"

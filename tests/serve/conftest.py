@@ -9,11 +9,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from running import running
 from scripted import Scripted
 
-from fathom.corpus.bpe import save_tokenizer, train_bpe
-from fathom.corpus.tokenizer import Tokenizer
 from fathom.serve.app import create_app
 from fathom.serve.encoding import TEMPLATES
 from fathom.serve.settings import ServeSettings
+from talkative import few_words
 
 TEXT = [
     "the sea is deep and the line is long",
@@ -24,9 +23,7 @@ TEXT = [
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(train_bpe(TEXT * 20, 512), folder)
-    return Tokenizer(folder)
+    return few_words(tmp_path_factory.mktemp("tokenizer"), TEXT)
 
 
 @pytest.fixture

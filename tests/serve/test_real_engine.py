@@ -5,17 +5,15 @@ import json
 import jsonschema
 import openai
 import pytest
-import torch
 from running import http, running, until
 
-from fathom.config.model import ModelConfig
 from fathom.engine.config import EngineConfig
 from fathom.engine.engine import Engine
 from fathom.engine.service import AsyncEngine
-from fathom.model.transformer import Transformer
 from fathom.serve.app import create_app
 from fathom.serve.encoding import TEMPLATES
 from fathom.serve.settings import ServeSettings
+from talkative import anything
 
 ASK = [{"role": "user", "content": "How deep is the sea, and how long is the line?"}]
 SCHEMA = {
@@ -28,29 +26,7 @@ DEPTH = {"type": "function", "function": {"name": "depth", "parameters": SCHEMA,
 
 
 def tiny_model(tokenizer):
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
-        moe_intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        kv_lora_rank=16,
-        qk_nope_head_dim=16,
-        qk_rope_head_dim=8,
-        v_head_dim=16,
-        n_routed_experts=4,
-        n_shared_experts=1,
-        num_experts_per_tok=2,
-        first_k_dense_replace=1,
-        max_position_embeddings=1024,
-        initializer_range=0.3,
-        bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.eos_id,
-    )
-    model = Transformer(config)
-    model.init_weights(torch.Generator().manual_seed(7))
-    return model.eval()
+    return anything(tokenizer, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_id)
 
 
 @pytest.fixture(scope="module")

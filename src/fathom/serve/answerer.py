@@ -7,10 +7,10 @@ from starlette.concurrency import run_in_threadpool
 
 from fathom.engine.sampling import SamplingParams
 from fathom.serve.desk import Desk
+from fathom.serve.dialogue import Ask, Finish, FinishReason, Piece
 from fathom.serve.encoding import Content, Message, Prompt, Reasoning, encode_text
 from fathom.serve.keys import Key
 from fathom.serve.page.answerer import Ended, Said, Thinking
-from fathom.serve.speaker import Ask, Finish, FinishReason, Piece
 
 TEMPERATURE, TOP_P = 0.6, 0.95
 """What DeepSeek recommends for R1 and uses in its own application."""

@@ -12,13 +12,14 @@ from fastapi import Request
 
 from fathom.errors import FathomError, UnavailableError, UsageError
 from fathom.serve.audit import AuditLog
+from fathom.serve.dialogue import Finish, Meter, Piece, PromptTooLongError
 from fathom.serve.gate import Gate, Ticket
 from fathom.serve.keys import Key
 from fathom.serve.knowledge.source import Source
 from fathom.serve.metrics import Metrics
 from fathom.serve.problem import Problem, bad_format, bad_parameter, broken, overloaded
 from fathom.serve.settings import Limits, ModelName
-from fathom.serve.speaker import Finish, Meter, Piece, PromptTooLongError, Speaker
+from fathom.serve.speaker import Speaker
 
 Item = TypeVar("Item")
 log = logging.getLogger("fathom.serve")

@@ -16,9 +16,9 @@ from fathom.serve.api.chat_request import (
     TextPart,
     ToolMessage,
 )
+from fathom.serve.dialogue import Ask, ToolUse
 from fathom.serve.encoding import Message, Template, Tool, ToolCall
 from fathom.serve.settings import Limits, ModelName
-from fathom.serve.speaker import Ask, ToolUse
 
 LOW_EFFORT = 2048
 

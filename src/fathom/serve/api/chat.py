@@ -17,12 +17,12 @@ from fathom.serve.api.sampling_request import params_of_choice
 from fathom.serve.api.wire import DONE, dumped, event, logprob_entry, new_id, quoted, usage_of
 from fathom.serve.api.writing import Run, events
 from fathom.serve.desk import Desk, Visit, key_of, problem_of
+from fathom.serve.dialogue import Ask, Finish, Piece, TokenLogprob
 from fathom.serve.encoding import CallArguments, CallBegin, Channel, Content, Event, Message, Reasoning
 from fathom.serve.knowledge.ground import ground
 from fathom.serve.knowledge.passages import Passage
 from fathom.serve.problem import Problem, bad_parameter
 from fathom.serve.replies import AwaitedJson, EventStream
-from fathom.serve.speaker import Ask, Finish, Piece, TokenLogprob
 
 
 def chat_router(desk: Desk) -> APIRouter:

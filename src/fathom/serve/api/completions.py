@@ -16,12 +16,13 @@ from fathom.serve.api.sampling_request import params_of_choice
 from fathom.serve.api.wire import DONE, dumped, event, new_id, quoted, token_text, usage_of
 from fathom.serve.api.writing import Run, events
 from fathom.serve.desk import Desk, Visit, key_of, problem_of
+from fathom.serve.dialogue import Finish, FinishReason, Piece, TokenLogprob
 from fathom.serve.encoding import Content, OutputState, Prompt, Reasoning, encode_fim, encode_text
 from fathom.serve.policy import refusal
 from fathom.serve.problem import Problem, bad_parameter
 from fathom.serve.replies import AwaitedJson, EventStream
 from fathom.serve.settings import Limits
-from fathom.serve.speaker import Finish, FinishReason, Piece, Speaker, TokenLogprob
+from fathom.serve.speaker import Speaker
 
 
 def completions_router(desk: Desk) -> APIRouter:

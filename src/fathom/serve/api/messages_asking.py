@@ -20,9 +20,9 @@ from fathom.serve.api.messages_request import (
     Turn,
     UserBlock,
 )
+from fathom.serve.dialogue import Ask, ToolUse
 from fathom.serve.encoding import Message, Template, Tool, ToolCall
 from fathom.serve.settings import Limits, ModelName
-from fathom.serve.speaker import Ask, ToolUse
 
 EFFORT = {"low": 16, "medium": 2, "high": 2, "xhigh": 2, "max": 1}
 """The server's longest thinking divided by this."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fathom.serve.api.wire import dumped, new_id, quoted
+from fathom.serve.dialogue import Finish, FinishReason, Piece
 from fathom.serve.encoding import CallArguments, CallBegin, Content, Event, Reasoning
 from fathom.serve.problem import Problem
-from fathom.serve.speaker import Finish, FinishReason, Piece
 
 STOP_REASONS = {
     FinishReason.STOP: "end_turn",

@@ -5,7 +5,7 @@ import uuid
 from json.encoder import encode_basestring as _quoted
 from typing import TYPE_CHECKING, Any
 
-from fathom.serve.speaker import Finish, TokenLogprob
+from fathom.serve.dialogue import Finish, TokenLogprob
 
 if TYPE_CHECKING:
     from fathom.corpus.tokenizer import Tokenizer

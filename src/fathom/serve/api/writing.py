@@ -5,8 +5,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from fathom.serve.desk import Visit, problem_of
+from fathom.serve.dialogue import Finish, Piece
 from fathom.serve.problem import Problem
-from fathom.serve.speaker import Finish, Piece
 
 Run = AsyncGenerator[tuple[int, Piece | Finish], None]
 """What is said, each item with the number of its answer."""

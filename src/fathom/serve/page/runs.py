@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from anyio.to_thread import run_sync
 
 from fathom.errors import FathomError, NotFoundError, UsageError
+from fathom.serve.dialogue import PromptTooLongError
 from fathom.serve.encoding.messages import Message as Turn
 from fathom.serve.keys import Key
 from fathom.serve.knowledge.passages import Passage
@@ -21,7 +22,6 @@ from fathom.serve.page.compose import looked_up, to_summarise, turns
 from fathom.serve.page.run import Painted, Run
 from fathom.serve.problem import Problem
 from fathom.serve.rendering.stream import Block
-from fathom.serve.speaker import PromptTooLongError
 from fathom.serve.store.records import Citation, Message, Notice, Role, Status
 from fathom.serve.store.store import Store
 
