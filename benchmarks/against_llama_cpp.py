@@ -87,7 +87,7 @@ def compare(title: str, folder: Path, path: Path, kind: str) -> dict[str, Any]:
     """Continue every prompt twice. Fathom computes in FP32 with the numbers that the file holds."""
     tokenizer = Tokenizer(folder)
     prompts = [tokenizer.encode(prompt) for prompt in PROMPTS]
-    theirs, ids = ask(path, prompts, TOKENS, PROMPTS, timeout=3600)
+    theirs, ids, *_ = ask(path, prompts, TOKENS, PROMPTS, timeout=3600)
     assert ids == prompts, "the two split a prompt into other tokens"
     with tempfile.TemporaryDirectory() as scratch:
         read = Path(scratch) / "read"

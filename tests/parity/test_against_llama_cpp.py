@@ -79,6 +79,37 @@ def test_llama_cpp_continues_as_we_do_in_fp32(tmp_path: Path, words: Path, case:
     assert answer.ids == [tokenizer.encode(text) for text in TEXTS]
 
 
+@torch.inference_mode()
+def test_llama_cpp_drafts_with_our_mtp_module(tmp_path: Path, words: Path) -> None:
+    model = small_model(small_config(V3 | MLA | WIDE, q_lora_rank=24, num_nextn_predict_layers=1))
+    # Where the last token decides almost everything, main model and module often say the same.
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight", "down_proj")):
+            parameter *= 0.02
+    model.model.embed_tokens.weight *= 50
+    width = model.config.hidden_size
+    model.model.layers[model.config.num_hidden_layers].eh_proj.weight[:, :width] += 1.5 * torch.eye(width)
+    folder = save(model, tmp_path / "model", tokenizer_from=words)
+    convert(folder, tmp_path / "model.gguf", "f32")
+    answer = ask(tmp_path / "model.gguf", prompts()[:6], 32, draft=True)
+    for prompt, theirs in zip(prompts(), answer.continuations, strict=False):
+        assert choices(model, prompt, theirs) == theirs
+    assert answer.accepted == [
+        kept(model, prompt, text) for prompt, text in zip(prompts(), answer.continuations, strict=False)
+    ]
+    assert sum(answer.accepted)
+
+
+def kept(model: Transformer, prompt: list[int], text: list[int]) -> int:
+    """Tokens of `text` that the MTP module foretells, one at most after each token that the main model chose."""
+    drafts = model(torch.tensor([prompt + text]), depths=1).mtp_logits[0][0].argmax(-1)[len(prompt) - 1 :]
+    place = found = 0
+    while place < len(text) - 1:
+        right = int(drafts[place]) == text[place + 1]
+        found, place = found + right, place + 1 + right
+    return found
+
+
 @pytest.mark.parametrize("kind", ["bf16", "f16", "q8_0", "q4_0"])
 @pytest.mark.parametrize("case", ["deepseek v3", "llama 3.1, tied"])
 def test_coarser_files_open_and_begin_as_what_they_hold(tmp_path: Path, words: Path, case: str, kind: str) -> None:

@@ -1,6 +1,7 @@
 """GGUF files, out and in: the same numbers, the same tokens, and a plain word where that cannot be."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fathom.corpus.tokenizer import Tokenizer
 from fathom.errors import WeightsError
 from fathom.weights.convert import convert
 from fathom.weights.folder import load, save
+from fathom.weights.gguf.layout import layout
 from fathom.weights.gguf.read import GGUFFile
 from fathom.weights.gguf.splits import KNOWN, name_of, pre_tokenizer
 from small import LLAMA, LLAMA3, QWEN2, V2, V3, random_tokens, small_config, small_model
@@ -52,7 +54,7 @@ def test_there_and_back_nothing_is_lost(tmp_path: Path, words: Path, case: str) 
     folder = saved(tmp_path / "model", words, base, **changes)
     convert(folder, tmp_path / "model.gguf", "f32")
     convert(tmp_path / "model.gguf", tmp_path / "back")
-    before, after = load(folder, mtp=False), load(tmp_path / "back")
+    before, after = load(folder), load(tmp_path / "back")
     ours = before.state_dict()
     assert ours.keys() == after.state_dict().keys()
     assert all(torch.equal(tensor, ours[name]) for name, tensor in after.state_dict().items())
@@ -69,7 +71,7 @@ def test_a_file_describes_the_same_network(tmp_path: Path, words: Path, case: st
     base, changes = CASES[case]
     folder = saved(tmp_path / "model", words, base, **changes)
     convert(folder, tmp_path / "model.gguf", "bf16")
-    before, after = load(folder, mtp=False).config, GGUFFile(tmp_path / "model.gguf").config
+    before, after = load(folder).config, GGUFFile(tmp_path / "model.gguf").config
     unsaid = {"extra", "initializer_range", "pad_token_id"}
     if not before.is_moe_layer(before.num_hidden_layers):
         unsaid |= {"n_routed_experts", "num_experts_per_tok", "n_group", "topk_group", "norm_topk_prob"}
@@ -77,6 +79,30 @@ def test_a_file_describes_the_same_network(tmp_path: Path, words: Path, case: st
     elif before.n_group > 1 and before.topk_group == before.n_group:
         unsaid |= {"n_group", "topk_group"}
     assert after.model_dump(exclude=unsaid) == before.model_dump(exclude=unsaid)
+
+
+def test_mtp_modules_go_along_or_stay_behind(tmp_path: Path, words: Path) -> None:
+    folder = saved(tmp_path / "model", words, q_lora_rank=24, num_nextn_predict_layers=2)
+    convert(folder, tmp_path / "with.gguf", "f32")
+    convert(folder, tmp_path / "without.gguf", "f32", mtp=False)
+    convert(tmp_path / "with.gguf", tmp_path / "with")
+    convert(tmp_path / "without.gguf", tmp_path / "without")
+    before, after = load(folder), load(tmp_path / "with")
+    tokens = random_tokens(before)
+    theirs, ours = (model(tokens, depths=2).mtp_logits for model in (before, after))
+    assert all(torch.equal(*pair) for pair in zip(theirs, ours, strict=True))
+    assert load(tmp_path / "without").config.num_nextn_predict_layers == 0
+
+
+def test_embedding_and_head_repeated_by_an_mtp_layer_are_read(
+    tmp_path: Path, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path / "model", words, q_lora_rank=24, num_nextn_predict_layers=1)
+    monkeypatch.setattr("fathom.weights.gguf.export.layout", partial(layout, ends_repeated=True))
+    convert(folder, tmp_path / "model.gguf", "f32")
+    convert(tmp_path / "model.gguf", tmp_path / "back")
+    assert torch.equal(*(load(place).lm_head.weight for place in (folder, tmp_path / "back")))
+    assert load(tmp_path / "back").config.num_nextn_predict_layers == 1
 
 
 @pytest.mark.parametrize(("kind", "most"), [("bf16", 0.005), ("f16", 0.0006), ("q8_0", 0.008), ("q4_0", 0.13)])

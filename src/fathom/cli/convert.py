@@ -56,6 +56,9 @@ def model(
             "A GGUF file: f32, bf16, f16, q8_0, q4_0; bf16 without one.",
         ),
     ] = None,
+    mtp: Annotated[
+        bool, typer.Option(help="Whether a GGUF file holds MTP modules, which older llama.cpp cannot read.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace what stands at the target.")] = False,
     json: asked.Json = False,
 ) -> None:
@@ -74,7 +77,7 @@ def model(
         raise UsageError(f"{target} is there already: name another place, or replace it with --force.")
     place = Path(source) if Path(source).is_file() else model_folder(source)
     start = time.monotonic()
-    report = run(place, target, kind.lower() if kind else None)
+    report = run(place, target, kind.lower() if kind else None, mtp=mtp)
     if json:
         seconds = round(time.monotonic() - start, 3)
         names = {"source": report.source, "target": report.target, "form": report.form, "type": report.kind}

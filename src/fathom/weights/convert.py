@@ -42,22 +42,27 @@ class Conversion:
     bytes: int
 
 
-def convert(source: Path, target: Path, kind: str | None = None, *, quiet: bool = False) -> Conversion:
+def convert(
+    source: Path, target: Path, kind: str | None = None, *, mtp: bool = True, quiet: bool = False
+) -> Conversion:
     """Write the model `source`, a folder or a GGUF file, to `target`: a GGUF file if its name ends so, else a folder.
 
-    `kind` is one of `FolderKind` or `GGUFKind`. What stood at `target` is replaced when all is written.
+    `kind` is one of `FolderKind` or `GGUFKind`. A GGUF file holds the MTP modules unless `mtp` is false. What stood at
+    `target` is replaced when all is written.
     """
     form: Literal["hf", "gguf"] = "gguf" if target.suffix == ".gguf" else "hf"
     allowed = get_args(GGUFKind if form == "gguf" else FolderKind)
     if kind is not None and kind not in allowed:
         raise UsageError(f"--type {kind}: a {_NAMES[form]} is written in {', '.join(allowed)}.")
+    if form == "hf" and not mtp:
+        raise UsageError("--no-mtp: only GGUF files leave MTP modules out.")
     _check_apart(source, target)
     if form == "hf":
         check_replaceable(target)
     if source.suffix == ".gguf" or source.is_file():
-        _from_gguf(source, target, form, kind, quiet)
+        _from_gguf(source, target, form, kind, mtp, quiet)
     elif form == "gguf":
-        _to_gguf(source, target, kind or "bf16", quiet)
+        _to_gguf(source, target, kind or "bf16", mtp, quiet)
     else:
         convert_folder(source, target, kind)
     written = [target] if form == "gguf" else [*target.iterdir()]
@@ -75,20 +80,20 @@ def _check_apart(source: Path, target: Path) -> None:
         raise UsageError(f"{target} lies inside the model's own folder: name a place outside of it.")
 
 
-def _to_gguf(source: Path, target: Path, kind: str, quiet: bool) -> None:
+def _to_gguf(source: Path, target: Path, kind: str, mtp: bool, quiet: bool) -> None:
     from fathom.weights.gguf.export import export_gguf
 
-    export_gguf(source, target, kind, quiet=quiet)
+    export_gguf(source, target, kind, mtp=mtp, quiet=quiet)
 
 
-def _from_gguf(source: Path, target: Path, form: str, kind: str | None, quiet: bool) -> None:
+def _from_gguf(source: Path, target: Path, form: str, kind: str | None, mtp: bool, quiet: bool) -> None:
     from fathom.weights.gguf.folder import import_gguf
 
     if form == "gguf":
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.resolve().parent) as name:
             between = Path(name) / source.stem
             import_gguf(source, between)
-            _to_gguf(between, target, kind or "bf16", quiet)
+            _to_gguf(between, target, kind or "bf16", mtp, quiet)
     elif kind in ("fp8", "fp8-ue8m0"):
         raise UsageError(f"--type {kind}: convert the GGUF file to a folder in bf16 first, and that to {kind}.")
     else:

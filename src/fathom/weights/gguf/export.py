@@ -21,20 +21,22 @@ from fathom.weights.gguf import vocabulary
 from fathom.weights.gguf.layout import Packed, layout
 from fathom.weights.gguf.metadata import ARCHITECTURES, Value, check_expressible, rope_factors, to_metadata
 from fathom.weights.gguf.quantise import FILE_TYPES, encode, kind_of, stored_bytes
-from fathom.weights.load import read_config
+from fathom.weights.load import read_config, with_present_modules
 from fathom.weights.tensors import TensorFiles
 
 
-def export_gguf(folder: Path, path: Path, kind: str, *, quiet: bool = False) -> None:
+def export_gguf(folder: Path, path: Path, kind: str, *, mtp: bool = True, quiet: bool = False) -> None:
     """Write the model in `folder` to the file `path` in the number format `kind` ("bf16", "q4_0", ...).
 
-    The tokenizer and its chat template go along. MTP modules stay behind, for llama.cpp does not run DeepSeek's. The
-    file is written beside `path` and moved there at the end; what stood there before is replaced.
+    The tokenizer and its chat template go along, and MTP modules unless `mtp` is false: llama.cpp of October 2026 runs
+    DeepSeek's, and earlier ones may have no place for them. The file is written beside `path` and moved there at the
+    end; what stood there before is replaced.
     """
     config = read_config(folder)
     check_expressible(config)
     with TensorFiles(folder) as files, new_file(path) as unfinished:
         whole_contents(folder, config, files)
+        config = with_present_modules(config, files, mtp)
         _write(_Source(folder, config, files), config, unfinished, kind, f"Writing {path.name}", quiet)
 
 

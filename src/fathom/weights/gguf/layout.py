@@ -90,32 +90,50 @@ class Layout:
         self.published.append(Published(published, (H * (nope + value), R), names, joined))
 
 
-def layout(config: ModelConfig, *, up_is_split: bool = True) -> Layout:
-    """Both sides of a model, MTP modules left out: llama.cpp does not run DeepSeek's.
+def layout(config: ModelConfig, *, up_is_split: bool = True, ends_repeated: bool = False) -> Layout:
+    """Both sides of a model.
 
-    Files of before April 2025 hold MLA's up-projection whole; `up_is_split` is false for those.
+    Files of before April 2025 hold MLA's up-projection whole; `up_is_split` is false for those. `ends_repeated` is true
+    for files whose MTP layers hold the embedding and the head again, as DeepSeek's folders do.
     """
     V, D = config.vocab_size, config.hidden_size
     both = Layout()
     both.same("token_embd.weight", "model.embed_tokens.weight", V, D)
-    for index in range(config.num_hidden_layers):
-        block, layer = f"blk.{index}", f"model.layers.{index}"
-        both.same(f"{block}.attn_norm.weight", f"{layer}.input_layernorm.weight", D)
-        if config.family.attention == "mla":
-            _latent_attention(both, config, block, f"{layer}.self_attn", up_is_split)
-        else:
-            _grouped_attention(both, config, block, f"{layer}.self_attn")
-        both.same(f"{block}.ffn_norm.weight", f"{layer}.post_attention_layernorm.weight", D)
-        if config.is_moe_layer(index):
-            _experts(both, config, block, f"{layer}.mlp")
-        else:
-            _feed_forward(both, f"{block}.ffn", "", f"{layer}.mlp", D, config.intermediate_size, config.mlp_bias)
+    for index in range(config.num_hidden_layers + config.num_nextn_predict_layers):
+        _layer(both, config, index, up_is_split)
+    for index in range(config.num_hidden_layers, config.num_hidden_layers + config.num_nextn_predict_layers):
+        _mtp(both, config, f"blk.{index}.nextn", f"model.layers.{index}", ends_repeated)
     both.same("output_norm.weight", "model.norm.weight", D)
     if not config.tie_word_embeddings:
         both.same("output.weight", "lm_head.weight", V, D)
     if isinstance(config.rope_scaling, Llama3Scaling):
         both.packed.append(Packed(ROPE_FACTORS, (config.qk_rope_head_dim // 2,), ()))
     return both
+
+
+def _layer(both: Layout, config: ModelConfig, index: int, up_is_split: bool) -> None:
+    D, block, layer = config.hidden_size, f"blk.{index}", f"model.layers.{index}"
+    both.same(f"{block}.attn_norm.weight", f"{layer}.input_layernorm.weight", D)
+    if config.family.attention == "mla":
+        _latent_attention(both, config, block, f"{layer}.self_attn", up_is_split)
+    else:
+        _grouped_attention(both, config, block, f"{layer}.self_attn")
+    both.same(f"{block}.ffn_norm.weight", f"{layer}.post_attention_layernorm.weight", D)
+    if config.is_moe_layer(index):
+        _experts(both, config, block, f"{layer}.mlp")
+    else:
+        _feed_forward(both, f"{block}.ffn", "", f"{layer}.mlp", D, config.intermediate_size, config.mlp_bias)
+
+
+def _mtp(both: Layout, config: ModelConfig, block: str, layer: str, ends_repeated: bool) -> None:
+    """What an MTP module has beside its layer."""
+    V, D = config.vocab_size, config.hidden_size
+    both.same(f"{block}.eh_proj.weight", f"{layer}.eh_proj.weight", D, 2 * D)
+    for packed, published in (("enorm", "enorm"), ("hnorm", "hnorm"), ("shared_head_norm", "shared_head.norm")):
+        both.same(f"{block}.{packed}.weight", f"{layer}.{published}.weight", D)
+    if ends_repeated:
+        both.same(f"{block}.embed_tokens.weight", f"{layer}.embed_tokens.weight", V, D)
+        both.same(f"{block}.shared_head_head.weight", f"{layer}.shared_head.head.weight", V, D)
 
 
 def _latent_attention(both: Layout, config: ModelConfig, block: str, layer: str, up_is_split: bool) -> None:

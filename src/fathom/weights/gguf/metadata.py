@@ -76,7 +76,7 @@ def to_metadata(config: ModelConfig) -> dict[str, Value]:
     """The keys that llama.cpp reads, without the architecture's name in front, of an expressible `config`."""
     keys: dict[str, Value] = {
         "vocab_size": config.vocab_size,
-        "block_count": config.num_hidden_layers,
+        "block_count": config.num_hidden_layers + config.num_nextn_predict_layers,
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "feed_forward_length": config.intermediate_size,
@@ -113,6 +113,8 @@ def _latent(config: ModelConfig) -> dict[str, Value]:
         "expert_feed_forward_length": config.moe_intermediate_size,
         "expert_shared_count": config.n_shared_experts,
     }
+    if config.num_nextn_predict_layers:
+        keys["nextn_predict_layers"] = config.num_nextn_predict_layers
     if config.is_moe_layer(config.num_hidden_layers):
         keys |= {
             "expert_count": config.n_routed_experts,
@@ -159,7 +161,7 @@ def from_metadata(
             "vocab_size": vocab_size,
             "hidden_size": keys["embedding_length"],
             "intermediate_size": keys["feed_forward_length"],
-            "num_hidden_layers": keys["block_count"],
+            "num_hidden_layers": keys["block_count"] - keys.get("nextn_predict_layers", 0),
             "num_attention_heads": keys["attention.head_count"],
             "rms_norm_eps": keys["attention.layer_norm_rms_epsilon"],
             "rope_theta": keys.get("rope.freq_base", 10000.0),
@@ -207,7 +209,8 @@ def _read_grouped(architecture: str, keys: Mapping[str, Any], names: Set[str]) -
 
 
 def _read_latent(keys: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
-    layers, dense = keys["block_count"], keys.get("leading_dense_block_count", 0)
+    later = keys.get("nextn_predict_layers", 0)
+    layers, dense = keys["block_count"] - later, keys.get("leading_dense_block_count", 0)
     rope = keys["rope.dimension_count"]
     values: dict[str, Any] = {
         "q_lora_rank": keys.get("attention.q_lora_rank") or None,
@@ -220,6 +223,7 @@ def _read_latent(keys: Mapping[str, Any], names: Set[str]) -> dict[str, Any]:
         "n_shared_experts": keys.get("expert_shared_count", 0),
         "routed_scaling_factor": keys.get("expert_weights_scale", 1.0),
         "norm_topk_prob": keys.get("expert_weights_norm", False),
+        "num_nextn_predict_layers": later,
     }
     groups, kept = keys.get("expert_group_count", 1), keys.get("expert_group_used_count", 1)
     if dense < layers:

@@ -37,7 +37,11 @@ class GGUFFile:
         factors = self._read(ROPE_FACTORS) if ROPE_FACTORS in self._tensors else None
         self.config: ModelConfig = from_metadata(self.fields, self._tensors.keys(), rows, factors, str(path))
         self.vocabulary = Vocabulary.from_keys(self.fields, str(path))
-        self._layout: Layout = layout(self.config, up_is_split="blk.0.attn_kv_b.weight" not in self._tensors)
+        self._layout: Layout = layout(
+            self.config,
+            up_is_split="blk.0.attn_kv_b.weight" not in self._tensors,
+            ends_repeated=f"blk.{self.config.num_hidden_layers}.nextn.embed_tokens.weight" in self._tensors,
+        )
         self._published = {tensor.name: tensor for tensor in self._layout.published}
         self._check()
 
