@@ -28,7 +28,7 @@ class Visitor:
     def __init__(self, browser, house, **options):
         self.house = house
         self.context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(60_000)
         self.wrong, self.asked = [], []
         self.page = self.open("about:blank")
 
