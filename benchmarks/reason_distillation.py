@@ -144,7 +144,7 @@ class Comparison:
         from fathom.reason.zero import reinforce
 
         steps = self.asked.steps
-        how = self.zero.rl.model_dump() | {"steps": steps, "seed": seed, "evaluate_every": max(1, steps // 4)}
+        how = self.zero.rl.model_dump() | {"steps": steps, "seed": seed, "evaluate_every": max(1, steps // 2)}
         how["evaluate_problems"] = self.asked.problems
         how["optimizer"] |= {"learning_rate": rate}
         values = {"task": self.recipe.task.model_dump(), "base": {"folder": self.student}, "rl": how}
@@ -191,7 +191,7 @@ class Comparison:
         from fathom.reason.distill import distill
         from fathom.reason.trainer import Surroundings
 
-        how = self.recipe.distill.model_dump() | {"steps": steps, "evaluate_every": max(1, steps // 4)} | changes
+        how = self.recipe.distill.model_dump() | {"steps": steps, "evaluate_every": max(1, steps // 2)} | changes
         how["evaluate_problems"] = self.asked.problems
         how["optimizer"] |= {"learning_rate": rate}
         values = self.recipe.model_dump() | {"base": {"folder": self.student}, "distill": how}

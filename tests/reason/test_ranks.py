@@ -16,14 +16,17 @@ SCRIPT = Path(__file__).parent / "on_ranks.py"
 
 def started(what: str, base: Path, out: Path, count: int) -> None:
     out.mkdir()
+    assert spread([sys.executable, str(SCRIPT), what, str(base), str(out)], count) == [0] * count
+
+
+def spread(command: list[str], count: int) -> list[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     common = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, str(SCRIPT), what, str(base), str(out)]
     running = [subprocess.Popen(command, env=common | {"RANK": str(rank)}) for rank in range(count)]
     try:
-        assert [process.wait(400) for process in running] == [0] * count
+        return [process.wait(400) for process in running]
     finally:
         for process in running:
             process.kill()
@@ -56,3 +59,11 @@ def test_a_run_over_two_processes_is_the_run_of_one(base, tmp_path):
             assert two[name] == pytest.approx(one[name], abs=1e-4)
     one, two = (load_file(tmp_path / count / "model" / "model.safetensors") for count in ("1", "2"))
     assert all(torch.allclose(two[name], one[name], atol=1e-4) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_several_processes_do_not_make_a_base_together(tmp_path):
+    recipe = Path(__file__).parents[2] / "recipes" / "r1-zero-laptop.toml"
+    assert spread([sys.executable, "-m", "fathom", "zero", str(recipe), "--run", str(tmp_path / "run")], 2) == [2, 2]
+    assert not (tmp_path / "run" / "base").exists()

@@ -8,6 +8,7 @@ import pytest
 import foreign
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.errors import RecipeError
+from fathom.reason.judging import asked_of_all
 from fathom.reason.pairs import read_pairs
 from fathom.reason.registry import make_task
 from fathom.reason.rejection import kept_line
@@ -41,11 +42,17 @@ def test_the_last_number_counts_and_a_part_of_one_does_not(text, accuracy, form)
 
 
 def test_both_orders_of_a_sum_fall_on_the_same_side():
-    rng, task = random.Random(1), make_task("sums", largest=5)
-    keys = {task.sample(rng).key for _ in range(500)}
-    assert len(keys) == 15
-    with pytest.raises(RecipeError, match="largest = 2"):
-        make_task("sums", largest=2)
+    rng, task = random.Random(1), make_task("sums", largest=20)
+    keys = {task.sample(rng).key for _ in range(5000)}
+    assert len(keys) == 210
+    assert all(key.split()[1:] == sorted(key.split()[1:], key=int) for key in keys)
+
+
+def test_numbers_too_small_to_hold_some_sums_out_are_refused():
+    held_out = {p.key for p in asked_of_all(make_task("sums", largest=20), 200)}
+    assert len(held_out) >= 15
+    with pytest.raises(RecipeError, match="largest = 10"):
+        make_task("sums", largest=10)
 
 
 def test_a_chat_problem_is_read_in_the_models_own_format_and_its_kept_reply_is_learned_in_the_same(tmp_path):

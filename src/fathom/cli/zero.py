@@ -27,13 +27,17 @@ def zero(
     """Reinforce a base straight away, with no fine-tuning before it, as DeepSeek-R1-Zero was made.
 
     The base is pre-trained first where the recipe says so, then judged: reinforcement strengthens what a base can
-    already do. Interrupted at any point, the same command goes on from there.
+    already do. Interrupted at any point, the same command goes on from there. Under torchrun the processes share
+    every step.
 
     Example: `fathom zero recipes/r1-zero-laptop.toml`
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.tuning import base_of
+    from fathom.config.parallel import ParallelConfig
     from fathom.config.reason import ReasonRecipe
+    from fathom.errors import UsageError
+    from fathom.parallel.mesh import processes
     from fathom.reason.registry import make_task
     from fathom.reason.zero import reinforce
     from fathom.reports.reasoning import write_reasoning_report
@@ -45,9 +49,17 @@ def zero(
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options)
     kept = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    with interruptible() as stop:
+    with interruptible() as stop, processes(ParallelConfig(device="cpu")) as world:
+        if world.size > 1 and loaded.base.folder is None:
+            raise UsageError(
+                "Several processes reinforce a finished base and do not make one together: run the command once "
+                "without torchrun, or give base.folder."
+            )
         base = base_of(loaded.base, task, folder, stop)
-        result = reinforce(loaded, task, base, folder, watcher=RewardLines(), stop=stop, gated=not anyway)
+        watcher = RewardLines()
+        result = reinforce(loaded, task, base, folder, watcher=watcher, stop=stop, gated=not anyway, world=world)
+    if not world.is_main:
+        return
     page = write_reasoning_report(folder, loaded)
     if not result.finished:
         say(f"Stopped after step {result.steps}; nothing is lost. Go on with: {program()} {shlex.join(kept)}")

@@ -123,7 +123,7 @@ class Trainer:
         fp32 = around.precision == torch.float32
         self._optimizer = Optimizer(optimizer, self.model.named_parameters(), fp32=fp32)
         self.world, self._with_routing = around.world, with_routing
-        self._store = CheckpointStore(run / "checkpoints", ALONE, keep_last=2)
+        self._store = CheckpointStore(run / "checkpoints", self.world, keep_last=2)
         self._mark = _mark_of([*identity, digest_of_weights(base)])
         self._before, self._begin = 0.0, time.monotonic()
         self.judgements: dict[int, dict[str, Any]] = {}
@@ -240,11 +240,10 @@ class Trainer:
         return tensors
 
     def _save(self) -> None:
-        complete = self._store.complete() if self.world.is_main else ()
-        if self.world.is_main and self.step and not (complete and complete[-1].step == self.step):
+        complete = self._store.complete()
+        if self.step and not (complete and complete[-1].step == self.step):
             self._store.save(self.step, self._tensors(), {"run": self._mark, "elapsed": self.elapsed})
             self._store.wait()
-        self.world.barrier()
 
     def _take_up(self) -> None:
         complete = self._store.complete()

@@ -9,6 +9,9 @@ from fathom.reason.task import Problem, Score
 
 NUMBER = re.compile(r"(?<![0-9.,])[0-9]{1,12}(?![0-9]|[.,][0-9])")
 
+LEAST = 20
+"""Of the sums of numbers up to here some twenty are held out; of those up to 10 it is one."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -18,8 +21,11 @@ class Sums:
     name: str = "sums"
 
     def __post_init__(self) -> None:
-        if not 5 <= self.largest <= 10**6:
-            raise RecipeError(f"sums with largest = {self.largest} cannot be asked: take 5 to 1000000.")
+        if not LEAST <= self.largest <= 10**6:
+            raise RecipeError(
+                f"sums with largest = {self.largest} cannot be asked: take {LEAST} to 1000000. Of smaller ones hardly "
+                "any is held out, and what is judged would be one sum."
+            )
 
     def sample(self, rng: random.Random) -> Problem:
         """A sum; the split goes by its numbers, whatever their order."""
