@@ -50,10 +50,9 @@ def decode(
     """
     from fathom.engine.engine import Engine
     from fathom.engine.measuring import measure_decode, measuring_config
-    from fathom.kernels.decode.bandwidth import read_bandwidth
 
     loaded, facts = _load(model, preset, weights, threads)
-    bandwidth = read_bandwidth(facts["threads"])
+    bandwidth = _bandwidth(facts)
     speeds = []
     for tokens in context or [64]:
         for sequences in batch or [1, 16]:
@@ -174,7 +173,19 @@ def serve_load(
 
 
 def _described(facts: dict[str, Any]) -> str:
-    return f"{facts['model']}, weights in {facts['weights']}, {facts['threads']} threads"
+    where = f"{facts['threads']} threads" if facts["device"] == "cpu" else facts["device"]
+    return f"{facts['model']}, weights in {facts['weights']}, {where}"
+
+
+def _bandwidth(facts: dict[str, Any]) -> float:
+    """Bytes a second that the device reads from its memory."""
+    import torch
+
+    from fathom.kernels.decode import bandwidth as cpu
+    from fathom.kernels.gpu import bandwidth as gpu
+
+    device = torch.device(facts["device"])
+    return cpu.read_bandwidth(facts["threads"]) if device.type == "cpu" else gpu.read_bandwidth(device)
 
 
 def _load(
@@ -183,21 +194,23 @@ def _load(
     """The model to measure, and what it is."""
     import torch
 
+    from fathom.cli.loading import best_device
     from fathom.weights.formats import check_format, in_format, load_in_format
 
     check_format(weights)
+    device = best_device()
     if name is not None and preset is not None:
         raise UsageError("--model and --preset are two models: give one of them.")
     if threads is not None:
         torch.set_num_threads(threads)
     if preset is None:
         folder = model_folder(name)
-        made, called = load_in_format(folder, weights), str(folder)
+        made, called = load_in_format(folder, weights, device), str(folder)
     else:
         made, called = _random_model(preset), f"{preset} with random weights"
-        made = in_format(made, weights or "bf16")
+        made = in_format(made.to(device), weights or "bf16")
     held = weights or {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(made.compute_dtype, str(made.compute_dtype))
-    return made, {"model": called, "weights": held, "threads": torch.get_num_threads()}
+    return made, {"model": called, "weights": held, "device": device, "threads": torch.get_num_threads()}
 
 
 def _random_model(preset: str) -> "Transformer":

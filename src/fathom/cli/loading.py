@@ -1,8 +1,11 @@
 """A model folder made ready to speak."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fathom.errors import UsageError
 
 if TYPE_CHECKING:
     from fathom.engine.config import EngineConfig
@@ -21,10 +24,21 @@ def load_engine(folder: Path, config: "EngineConfig | None" = None, weights: str
 
 
 def best_device() -> str:
-    """The GPU if there is one, else the CPU."""
+    """The device that FATHOM_DEVICE names; without it the GPU if there is one, else the CPU."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    named = os.environ.get("FATHOM_DEVICE", "auto")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if named == "auto":
+        return "cuda" if there else "cpu"
+    kind, _, number = named.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"FATHOM_DEVICE is {named!r}: it is auto, cpu, cuda, or cuda and a number such as cuda:1.")
+    if kind == "cuda" and int(number or 0) >= there:
+        raise UsageError(
+            f"FATHOM_DEVICE is {named!r}, and {there or 'no'} CUDA devices are here: set it to auto or cpu."
+        )
+    return named
 
 
 def is_chat_model(folder: Path) -> bool:
