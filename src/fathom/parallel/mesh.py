@@ -96,6 +96,12 @@ def _device(wanted: str) -> torch.device:
         raise RecipeError("parallel.device = 'cuda', and no CUDA device is here: set it to 'auto' or 'cpu'.")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    index, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if index >= there:
+        raise RecipeError(
+            f"This is process {index + 1} of its machine, and the machine shows {there} CUDA devices: start at most "
+            f"`torchrun --nproc-per-node {there}`, or set parallel.device = 'cpu'."
+        )
+    device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
