@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import foreign
 from fathom.corpus.bpe import save_tokenizer, train_bpe
@@ -170,3 +170,35 @@ def test_a_gguf_file_without_room_is_an_error_and_no_file(tmp_path: Path, folder
     target.write_text("a file, no folder")
     with pytest.raises(WeightsError, match="could not be written"):
         convert(folder, target / "model.gguf")
+
+
+@pytest.mark.parametrize("target", ["out.gguf", "out"])
+def test_numbers_that_are_none_are_not_passed_on(tmp_path: Path, folder: Path, target: str) -> None:
+    change(folder, "model.norm.weight", float("nan"))
+    with pytest.raises(WeightsError, match=r"model\.norm\.weight holds NaN or infinity"):
+        convert(folder, tmp_path / target)
+    assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("target", ["out.gguf", "out"])
+def test_numbers_too_large_for_sixteen_bits_do_not_become_infinite(tmp_path: Path, folder: Path, target: str) -> None:
+    change(folder, "model.layers.0.mlp.down_proj.weight", 1e5)
+    with pytest.raises(WeightsError, match=r"down_proj\.weight holds numbers beyond 65504.*bf16"):
+        convert(folder, tmp_path / target, "f16")
+    convert(folder, tmp_path / target, "bf16")
+
+
+def test_a_gguf_file_with_nan_becomes_no_folder(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(folder, "model.norm.weight", float("nan"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fathom.weights.gguf.export.finite", lambda tensor, *_: tensor)
+        convert(folder, tmp_path / "model.gguf", "f32")
+    with pytest.raises(WeightsError, match=r"model\.norm\.weight holds NaN or infinity"):
+        convert(tmp_path / "model.gguf", tmp_path / "out")
+
+
+def change(folder: Path, name: str, number: float) -> None:
+    """Put a number into a tensor of the folder."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[0] = number
+    save_file(tensors, folder / "model.safetensors")

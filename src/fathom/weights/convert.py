@@ -19,6 +19,7 @@ from fathom.weights.atomic import TOKENIZER_FILES, check_replaceable, new_folder
 from fathom.weights.blocks import BLOCK, SCALE, Quantisation, block_size, is_quantised, settings_of
 from fathom.weights.card import PROVENANCE, with_note
 from fathom.weights.contents import whole_contents
+from fathom.weights.finite import checked
 from fathom.weights.load import read_config
 from fathom.weights.shards import Planned, write_shards
 from fathom.weights.tensors import TensorFiles
@@ -125,7 +126,7 @@ def convert_folder(source: Path, target: Path, kind: str | None) -> None:
                 if (source / name).is_file():
                     shutil.copyfile(source / name, unfinished / name)
             _write_card(source, unfinished, kind)
-            write_shards(unfinished, planned, SHARD_BYTES)
+            write_shards(unfinished, [checked(each, str(source)) for each in planned], SHARD_BYTES)
 
 
 class _Reader:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+import torch
 from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +18,7 @@ from fathom.progress import track
 from fathom.weights.atomic import new_file
 from fathom.weights.blocks import SCALE, block_size
 from fathom.weights.contents import whole_contents
+from fathom.weights.finite import finite, fits
 from fathom.weights.gguf import vocabulary
 from fathom.weights.gguf.layout import Packed, layout
 from fathom.weights.gguf.metadata import ARCHITECTURES, Value, check_expressible, rope_factors, to_metadata
@@ -47,12 +49,14 @@ class _Source:
         self.folder, self._files = folder, files
         self._blocks = block_size(config, str(folder))
 
-    def read(self, name: str) -> Tensor:
-        """One tensor in full precision."""
+    def read(self, name: str, kind: gguf.GGMLQuantizationType) -> Tensor:
+        """One tensor, to be stored as `kind`: FP16 if that, else in full precision."""
         tensor = self._files.read(name)
-        if self._blocks is None or name + SCALE not in self._files:
-            return tensor
-        return dequantise(tensor, self._files.read(name + SCALE), self._blocks)
+        if self._blocks is not None and name + SCALE in self._files:
+            tensor = dequantise(tensor, self._files.read(name + SCALE), self._blocks)
+        if kind == gguf.GGMLQuantizationType.F16:
+            return fits(tensor, name, str(self.folder), torch.float16)
+        return finite(tensor, name, str(self.folder))
 
 
 def _write(source: _Source, config: ModelConfig, path: Path, kind: str, title: str, quiet: bool) -> None:
@@ -87,10 +91,10 @@ def _packed(tensor: Packed, kind: gguf.GGMLQuantizationType, source: _Source, co
     if not tensor.pieces:
         return encode(rope_factors(config), kind)
     if len(tensor.pieces) == 1:
-        return encode(tensor.make(source.read(tensor.pieces[0])), kind)
+        return encode(tensor.make(source.read(tensor.pieces[0], kind)), kind)
     data = np.empty((len(tensor.pieces), stored_bytes(tensor.shape[1:], kind)), dtype=np.uint8)
     for slot, name in enumerate(tensor.pieces):
-        data[slot] = encode(tensor.make(source.read(name)), kind)
+        data[slot] = encode(tensor.make(source.read(name, kind)), kind)
     return data.reshape(-1)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from fathom.weights.atomic import new_folder
 from fathom.weights.card import ModelCard
+from fathom.weights.finite import checked
 from fathom.weights.gguf.read import GGUFFile
 from fathom.weights.gguf.vocabulary import write_folder
 from fathom.weights.shards import Planned, write_shards
@@ -39,7 +40,8 @@ def import_gguf(
         (unfinished / "README.md").write_text((card or _card(file)).markdown(), encoding="utf-8")
         if licence is not None:
             (unfinished / "LICENSE").write_text(licence, encoding="utf-8")
-        write_shards(unfinished, [_planned(file, name, shape, dtype) for name, shape in file.shapes()], SHARD_BYTES)
+        planned = [checked(_planned(file, name, shape, dtype), str(path)) for name, shape in file.shapes()]
+        write_shards(unfinished, planned, SHARD_BYTES)
 
 
 def _planned(file: GGUFFile, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Planned:

@@ -103,7 +103,10 @@ def from_folder(folder: Path, rows: int) -> Vocabulary:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a readable tokenizer ({error!r}).") from None
     if texts and max(texts) >= rows:
-        raise WeightsError(f"{folder}: tokenizer.json gives ids up to {max(texts)}, and the model has {rows} rows.")
+        raise WeightsError(
+            f"{folder}: tokenizer.json gives ids up to {max(texts)}, and the model has {rows} rows. "
+            "The tokenizer belongs to another model; put the right one in its place."
+        )
     kinds = {token["id"]: TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED for token in added}
     is_bytes = not model.get("byte_fallback")
     settings = read_settings(folder)
