@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from fathom.engine import spill
+from fathom.engine import fingerprint, spill
 from fathom.engine.config import EngineConfig
 from fathom.engine.engine import Engine
 from fathom.engine.sampling import SamplingParams
@@ -145,3 +145,10 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(model, tmp_path
     os.utime(old, (time.time() - 3600,) * 2)
     complete(model, tmp_path)
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 256, 1000, 49_152 * 576, 2**40])
+def test_a_models_name_looks_at_its_tensors_from_end_to_end(count):
+    places = fingerprint.places(count).tolist()
+    assert len(places) == len(set(places)) == min(count, fingerprint.SAMPLES)
+    assert (places[0], places[-1]) == (0, count - 1) if places else count == 0

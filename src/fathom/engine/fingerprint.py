@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from fathom.engine.keys import KEY_BYTES
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fathom.model.paged import PagedStores
     from fathom.model.transformer import Transformer
 
@@ -27,7 +29,18 @@ def fingerprint(model: "Transformer", memory: "PagedStores") -> bytes:
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             flat = tensor.detach().reshape(-1)
-            at = torch.linspace(0, max(flat.numel() - 1, 0), min(SAMPLES, flat.numel()), device=flat.device).long()
             seen.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            at = places(flat.numel()).to(flat.device)
             seen.update(flat[at].cpu().view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return seen.digest()
+
+
+def places(count: int) -> "Tensor":
+    """Where to look in `count` numbers, (SAMPLES or `count`,) int64, from the first to the last.
+
+    In whole numbers: beyond 2^24 a float of 32 bits rounds the last place to one that is not there.
+    """
+    import torch
+
+    samples = min(SAMPLES, count)
+    return torch.arange(samples) * (count - 1) // max(samples - 1, 1)
