@@ -45,6 +45,16 @@ def test_trust_becomes_what_is_seen(successes, confidence):
     assert trust.of(confidence) == pytest.approx(successes / 8, abs=0.1)
 
 
+def test_what_the_next_guess_is_worth_counts_those_that_were_not_used_too():
+    trust = Trust()
+    for i in range(600):
+        confidence = 0.95 if i % 4 == 0 else 0.1
+        trust.note(confidence)
+        if confidence > 0.9:
+            trust.see(confidence, True)
+    assert trust.mean == pytest.approx((1 + 3 * 0.1) / 4, abs=0.05)
+
+
 def test_nothing_is_learnt_of_guesses_behind_a_wrong_one():
     trust = Trust()
     for _ in range(100):

@@ -204,6 +204,8 @@ class MTPDrafter:
         if passes > 1:
             self._took(further / (passes - 1), 1, 1, goes_on=True)
         budget.paid = bool(drafts.asked.paid)
+        for confidence in drafts.drawn():
+            self._judge.trust.note(confidence)
         for n, thread in enumerate(threads):
             thread.guesses, thread.confidences = drafts.made(n)
 
@@ -214,6 +216,7 @@ class MTPDrafter:
             if not isinstance(result, Sampled):
                 continue
             confidence = math.exp(result.logprob)
+            self._judge.trust.note(confidence)
             chance = thread.chance * self._judge.trust.of(confidence)
             if not budget.grant(chance, self._seconds[bool(thread.guesses)] / len(going)):
                 continue

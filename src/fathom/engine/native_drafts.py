@@ -32,7 +32,7 @@ class NativeDrafts:
                 wholes.append(params.top_k)
             reals.extend((params.temperature, params.min_p, params.top_p))
         self._guesses, self._made = array("q", bytes(8 * n * longest)), array("q", bytes(8 * n))
-        self._logprobs = array("f", bytes(4 * n * longest))
+        self._logprobs = array("f", [math.nan]) * (n * longest)
         indices = array("q", [places[sequence] for sequence in sequences])
         library = native.library()
         assert library is not None
@@ -54,3 +54,7 @@ class NativeDrafts:
                 break
         confidences = [math.exp(logprob) for logprob in self._logprobs[begin : begin + count]]
         return guesses[:count], confidences
+
+    def drawn(self) -> list[float]:
+        """How sure every guess was, those included that were not kept."""
+        return [math.exp(logprob) for logprob in self._logprobs if logprob == logprob]

@@ -68,6 +68,7 @@ class Trust:
     def __init__(self, levels: int = 8) -> None:
         self._hits = array("d", [0.0] * levels)
         self._counts = array("d", [0.0] * levels)
+        self._chances = self._made = 0.0
 
     def of(self, confidence: float) -> float:
         """Probability that a guess of this confidence, from 0 to 1, is right."""
@@ -91,11 +92,19 @@ class Trust:
         for place, confidence in enumerate(confidences[: accepted + 1]):
             self.see(confidence, place < accepted)
 
+    def note(self, confidence: float) -> None:
+        """Take into account how sure a guess was, whether it was then used or not."""
+        self._chances = self.REMEMBERS * self._chances + self.of(confidence)
+        self._made = self.REMEMBERS * self._made + 1
+
     @property
     def mean(self) -> float:
-        """Probability that a guess is right, whatever its confidence."""
+        """Probability that the next guess is right, before it is known how sure it is.
+
+        Of all that were made: those that were used are the surer ones.
+        """
         prior = self.PRIOR_WEIGHT / 2
-        return (sum(self._hits) + prior) / (sum(self._counts) + 2 * prior)
+        return (self._chances + prior) / (self._made + 2 * prior)
 
     def _level(self, confidence: float) -> int:
         levels = len(self._counts)

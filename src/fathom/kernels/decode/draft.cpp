@@ -37,7 +37,7 @@ struct Drafting {
     double pass_seconds[2];  // of a pass: the first, and the others
     int64_t free, paid;      // guesses that need not pay; whether any did
     int64_t* guesses;        // (n, longest)
-    float* logprobs;         // (n, longest)
+    float* logprobs;         // (n, longest): of every guess drawn, kept or not
     int64_t* made;           // (n,)
     double further_seconds;  // of the passes after the first
     int64_t passes;
@@ -99,10 +99,10 @@ struct Guesser {
         for (int64_t a = 0; a < n; a++) {
             int64_t i = active[a];
             if (asked.most[i] <= place || tokens[a] < 0) continue;
+            asked.logprobs[i * asked.longest + place] = logprobs[a];
             chance[i] *= asked.trust(std::exp(double(logprobs[a])));
             if (!asked.grant(chance[i], asked.pass_seconds[place > 0] / n)) continue;
             asked.guesses[i * asked.longest + place] = tokens[a];
-            asked.logprobs[i * asked.longest + place] = logprobs[a];
             asked.made[i] = place + 1;
             if (place + 1 < asked.most[i]) active[kept] = i, rows[kept++] = rows[a];
         }
