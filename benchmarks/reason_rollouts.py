@@ -241,6 +241,7 @@ def trl(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
     """The loss of TRL's own `GRPOTrainer` and its backward pass."""
     import torch
     from datasets import Dataset
+    from datasets.table import InMemoryTable
     from transformers import AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
@@ -266,10 +267,11 @@ def trl(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
             model,
             reward_funcs=lambda completions, **_: [0.0] * len(completions),
             args=config,
-            train_dataset=Dataset.from_list([{"prompt": "one"}] * 4),
+            train_dataset=Dataset(InMemoryTable.from_pydict({"prompt": ["one"] * 4}), fingerprint="unused"),
             processing_class=tokenizer,
         )
         trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
         before = memory()
 
         def step() -> None:
