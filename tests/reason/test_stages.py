@@ -88,7 +88,7 @@ def run(recipe, folder, **options):
 
 @pytest.fixture(scope="module")
 def whole(base, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stages")
+    folder = tmp_path_factory.mktemp("stages") / "not there yet"
     return folder, run(recipe_of(base), folder)
 
 

@@ -92,6 +92,7 @@ def run_stages(
     gated: bool = False,
 ) -> StagesResult:
     """All stages of `recipe` in `folder`; killed or stopped anywhere, the same call goes on to the same models."""
+    folder.mkdir(parents=True, exist_ok=True)
     stages = _Stages(recipe, folder, watcher or UnwatchedStages(), stop, precision)
     try:
         stages.to_the_end(observer, gated)
