@@ -22,7 +22,7 @@ def test_every_link_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_shown_is_a_command(page):
-    assert set(re.findall(r"`fathom ([a-z]+)", page.read_text(encoding="utf-8"))) <= COMMANDS
+    assert set(re.findall(r"`fathom ([a-z0-9]+)", page.read_text(encoding="utf-8"))) <= COMMANDS
 
 
 def test_every_page_is_in_the_index():
