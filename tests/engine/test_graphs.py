@@ -18,6 +18,7 @@ from fathom.engine.sampling import SamplingParams
 from fathom.kernels import native
 from fathom.kernels.paged_attention import Ragged
 from fathom.model.paged import PagedStores
+from interpreted import interpret
 from small import LLAMA, V3, small_config, small_model
 
 MODELS = {"v3": small_model(small_config(V3)), "llama": small_model(small_config(LLAMA))}
@@ -141,8 +142,7 @@ def test_sizes_leave_little_to_pad() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_tritons_kernels_need_no_lengths_from_python(monkeypatch, name) -> None:
     expected = engine_of(MODELS[name], None).generate([[1, 2, 3], [4]], [params(3), params(2)])
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setenv("FATHOM_TRITON", "interpret")
+    interpret(monkeypatch)
     recorder = StandIn()
     made = engine_of(MODELS[name], recorder).generate([[1, 2, 3], [4]], [params(3), params(2)])
     assert recorder.replayed

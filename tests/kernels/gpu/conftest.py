@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from interpreted import interpret
+
 
 @pytest.fixture
 def form() -> None:
@@ -24,6 +26,5 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip("the kernels run on the GPU of this machine" if there else "no CUDA device")
     with pytest.MonkeyPatch.context() as patch:
         if not there:
-            patch.setenv("TRITON_INTERPRET", "1")
-            patch.setenv("FATHOM_TRITON", "interpret")
+            interpret(patch)
         yield "cuda" if there else "cpu"
