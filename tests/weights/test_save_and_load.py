@@ -60,6 +60,15 @@ def test_loading_in_another_dtype_converts_parameters_and_computation(tmp_path: 
     assert loaded(random_tokens(model)).logits.dtype == torch.float64
 
 
+def test_the_routing_bias_is_fp32_whatever_the_model_is_loaded_in(tmp_path: Path) -> None:
+    model = small_model()
+    name = "model.layers.1.mlp.gate.e_score_correction_bias"
+    model.get_buffer(name).uniform_(-1, 1)
+    loaded = load(save(model, tmp_path / "model"), dtype=torch.bfloat16)
+    assert loaded.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert torch.equal(loaded.state_dict()[name], model.state_dict()[name])
+
+
 def test_experts_are_published_one_by_one_under_deepseeks_names(tmp_path: Path) -> None:
     model = small_model()
     save(model, tmp_path / "model")
