@@ -67,8 +67,10 @@ def r1(
     if json:
         answer_json({"run": str(folder), "model": str(result.model), "report": str(page), "table": result.table})
         return
-    for row in table_rows(result.table):
-        answer(f"{row[0]:<34}" + "".join(f"{value:>8}" for value in row[1:]))
+    rows = table_rows(result.table)
+    width = max(len(row[0]) for row in rows)
+    for row in rows:
+        answer(f"{row[0]:<{width}}" + "".join(f"{value:>8}" for value in row[1:]))
     answer(f"model: {result.model}")
     answer(f"report: {page}")
 
