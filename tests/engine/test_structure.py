@@ -84,7 +84,7 @@ def test_a_schema_that_is_too_deep_is_refused(states, tokenizer):
     schema = {}
     for _ in range(400):
         schema = {"type": "array", "items": schema}
-    with pytest.raises(GenerationError, match="structured.json_schema cannot be used"):
+    with pytest.raises(GenerationError, match=r"structured\.json_schema cannot be used"):
         run(states, tokenizer, [structured(json_schema=schema)])
 
 

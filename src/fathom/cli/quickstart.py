@@ -117,7 +117,7 @@ def _show(record: "RunRecord") -> None:
     answer(table(rows, right=frozenset({1, 2})))
     answer(f"Model:  {record.folder / 'model'} (a Hugging Face folder)")
     answer(f"Report: {record.folder / 'report.html'}")
-    answer(f"Next:   {program()} zero recipes/r1-zero-laptop.toml (another model learns to reason by trial; some minutes)")
+    answer(f"Next:   {program()} zero recipes/r1-zero-laptop.toml (a model that learns to reason by trial)")
 
 
 def _as_json(record: "RunRecord") -> dict[str, object]:
