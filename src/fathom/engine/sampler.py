@@ -258,9 +258,10 @@ def _limited(logprobs: "Tensor", rows: Sequence[Row]) -> list[Sampled | None]:
     """Draw with top_k and top_p, looking at as few of the likeliest tokens as each row's limits need."""
     results: list[Sampled | None] = [None] * len(rows)
     waiting = list(range(len(rows)))
+    masses = (logprobs - logprobs.amax(-1, keepdim=True)).exp().sum(-1, keepdim=True).double()
     for width in (*(count for count in CANDIDATES if count < logprobs.shape[1]), logprobs.shape[1]):
         values, ids = _likeliest(logprobs[waiting], width)
-        kept = _kept(values, [rows[i] for i in waiting])
+        kept = _kept(values, [rows[i] for i in waiting], masses[waiting])
         ends = (_ends_within(values, kept, [rows[i] for i in waiting]) | (width == logprobs.shape[1])).tolist()
         places = [place for place, enough in enumerate(ends) if enough]
         if places:
@@ -294,18 +295,22 @@ def _ends_within(values: "Tensor", kept: "Tensor", rows: Sequence[Row]) -> "Tens
     return (last > values[:, -1]) & counted
 
 
-def _kept(ordered: "Tensor", rows: Sequence[Row]) -> "Tensor":
-    """Which of the descending log-probabilities (n, C) top_k, then top_p keep; the first one always."""
+def _kept(ordered: "Tensor", rows: Sequence[Row], masses: "Tensor") -> "Tensor":
+    """Which of the descending log-probabilities (n, C) top_k, then top_p keep; the first one always.
+
+    `masses` (n, 1) FP64 are of all tokens, where the likeliest one's is 1: equal tokens then have equal masses to the
+    last bit, and half of two is one.
+    """
     import torch
 
     every = ordered.shape[1]
     top_k = torch.tensor([row.params.top_k or every for row in rows], device=ordered.device)[:, None]
     top_p = torch.tensor([row.params.top_p for row in rows], dtype=torch.float64, device=ordered.device)[:, None]
     keep = (torch.arange(every, device=ordered.device) < top_k) & (ordered > -math.inf)
-    probabilities = (ordered.double().exp() * keep).cumsum(-1)
-    before = torch.nn.functional.pad(probabilities[:, :-1], (1, 0))
+    sums = ((ordered - ordered[:, :1]).double().exp() * keep).cumsum(-1)
+    before = torch.nn.functional.pad(sums[:, :-1], (1, 0))
     # Under top_k the mass is what it keeps; without it all, though only the likeliest are looked at here.
-    mass = torch.where(top_k < every, probabilities[:, -1:], 1.0)
+    mass = torch.where(top_k < every, sums[:, -1:], masses)
     keep &= (before < top_p * mass) | (top_p == 1)
     keep[:, 0] = True
     return keep
