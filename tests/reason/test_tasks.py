@@ -24,7 +24,6 @@ GENERATED = [
     make_task("parity", digits=20, modulus=7),
     make_task("sorting", **BOTH),
     make_task("grid", **BOTH),
-    make_task("grid", side=6, open_cells=12),
     make_task("words"),
 ]
 TEACHABLE = [task for task in GENERATED if isinstance(task, Teachable)]
