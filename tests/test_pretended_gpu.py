@@ -123,8 +123,8 @@ def test_held_out_text_is_judged_and_a_contiguous_cache_filled(gpu) -> None:
 
 
 def test_a_device_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fathom.cli.loading import best_device
     from fathom.errors import UsageError
+    from fathom.parallel.device import best_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert best_device() == "cpu"

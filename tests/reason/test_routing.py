@@ -87,3 +87,10 @@ def test_a_run_with_both_sees_no_gap_between_writing_and_training(recipe, task, 
     assert reinforce(both, task, base, tmp_path, precision=torch.float32).finished
     steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert max(step["rollout_gap"] for step in steps) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_recorder_replays_no_recorded_steps_which_would_not_tell_their_choices(base, monkeypatch):
+    engine = Engine(load(base), config=EngineConfig(prefix_caching=False))
+    assert engine.core.runner is not None
+    monkeypatch.setattr("fathom.engine.graphs.make_graphs", lambda *_: pytest.fail("steps would be recorded"))
+    record_routing(engine)

@@ -194,7 +194,7 @@ def _load(
     """The model to measure, and what it is."""
     import torch
 
-    from fathom.cli.loading import best_device
+    from fathom.parallel.device import best_device
     from fathom.weights.formats import check_format, in_format, load_in_format
 
     check_format(weights)

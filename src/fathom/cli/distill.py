@@ -25,7 +25,9 @@ def distill(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.tuning import LossLines, base_of, sampled, stopped, told
+    from fathom.config.parallel import ParallelConfig
     from fathom.config.tuning import DistillRecipe
+    from fathom.parallel.mesh import processes
     from fathom.reason.distill import distill as learn
     from fathom.reason.distill import refuse_other_tokenizers
     from fathom.reason.registry import make_task
@@ -39,11 +41,11 @@ def distill(
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options)
     teacher = model_folder(loaded.texts.policy)
-    with interruptible() as stop:
+    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
         base = base_of(loaded.base, task, folder, stop)
         refuse_other_tokenizers(teacher, base)
         files = [sampled(loaded.texts, task, folder, stop)] if loaded.distill.cross_entropy else []
-        result = learn(loaded, task, teacher, files, base, folder, around=Surroundings(LossLines(), stop))
+        result = learn(loaded, task, teacher, files, base, folder, around=Surroundings(LossLines(), stop, world=world))
     page = write_tuning_report(folder, loaded.about, "distill")
     if not result.finished:
         stopped(f"Stopped after step {result.steps}", stop)

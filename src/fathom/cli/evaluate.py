@@ -9,8 +9,8 @@ import typer
 from fathom.cli import asked
 from fathom.cli.console import answer, answer_json, table
 from fathom.cli.find import model_folder
-from fathom.cli.loading import best_device
 from fathom.errors import UsageError
+from fathom.parallel.device import best_device
 
 if TYPE_CHECKING:
     from fathom.corpus.batches import Tokens

@@ -1,11 +1,10 @@
 """A model folder made ready to speak."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathom.errors import UsageError
+from fathom.parallel.device import best_device
 
 if TYPE_CHECKING:
     from fathom.engine.config import EngineConfig
@@ -21,24 +20,6 @@ def load_engine(folder: Path, config: "EngineConfig | None" = None, weights: str
     check_format(weights)
     tokenizer = Tokenizer(folder)
     return Engine(load_in_format(folder, weights, best_device()), tokenizer, config)
-
-
-def best_device() -> str:
-    """The device that FATHOM_DEVICE names; without it the GPU if there is one, else the CPU."""
-    import torch
-
-    named = os.environ.get("FATHOM_DEVICE", "auto")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if named == "auto":
-        return "cuda" if there else "cpu"
-    kind, _, number = named.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"FATHOM_DEVICE is {named!r}: it is auto, cpu, cuda, or cuda and a number such as cuda:1.")
-    if kind == "cuda" and int(number or 0) >= there:
-        raise UsageError(
-            f"FATHOM_DEVICE is {named!r}, and {there or 'no'} CUDA devices are here: set it to auto or cpu."
-        )
-    return named
 
 
 def is_chat_model(folder: Path) -> bool:

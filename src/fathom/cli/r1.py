@@ -45,7 +45,9 @@ def r1(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.lines import Lines
+    from fathom.config.parallel import ParallelConfig
     from fathom.config.stages import R1Recipe
+    from fathom.parallel.mesh import processes
     from fathom.reason.stages import run_stages
     from fathom.reason.stages_again import set_stages_aside
     from fathom.reports.stages import table_rows, write_stages_report
@@ -58,8 +60,10 @@ def r1(
     if again is not None:
         set_stages_aside(folder, again)
     kept = [word for word in _without_again(sys.argv[1:]) if word != "--fresh"]
-    with interruptible() as stop:
-        result = run_stages(loaded, folder, watcher=StageLines(), observer=Lines(), stop=stop, gated=not anyway)
+    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
+        result = run_stages(
+            loaded, folder, watcher=StageLines(), observer=Lines(), stop=stop, gated=not anyway, world=world
+        )
     page = write_stages_report(folder, loaded, result.table)
     if not result.finished:
         say(f"Stopped in stage {result.stage}; nothing is lost. Go on with: {program()} {shlex.join(kept)}")

@@ -104,11 +104,11 @@ def serve(
 def _app(
     folder: Path, settings: Any, template: str | None, weights: str | None, *, chats: bool, engine: dict[str, Any]
 ) -> Any:
-    from fathom.cli.loading import best_device
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.engine.config import EngineConfig
     from fathom.engine.engine import Engine
     from fathom.engine.service import AsyncEngine
+    from fathom.parallel.device import best_device
     from fathom.serve.app import create_app
     from fathom.serve.encoding import TEMPLATES, template_of
     from fathom.weights.formats import load_in_format

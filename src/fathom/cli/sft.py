@@ -25,7 +25,9 @@ def sft(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.tuning import LossLines, base_of, sampled, stopped, told
+    from fathom.config.parallel import ParallelConfig
     from fathom.config.tuning import SFTRecipe
+    from fathom.parallel.mesh import processes
     from fathom.reason.registry import make_task
     from fathom.reason.sft import fine_tune
     from fathom.reason.trainer import Surroundings
@@ -37,12 +39,12 @@ def sft(
     if fresh:
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options) if loaded.task else None
-    with interruptible() as stop:
+    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
         base = base_of(loaded.base, task, folder, stop)
         files = list(loaded.files)
         if loaded.texts is not None and task is not None:
             files = [sampled(loaded.texts, task, folder, stop)]
-        result = fine_tune(loaded, files, base, folder, task=task, around=Surroundings(LossLines(), stop))
+        result = fine_tune(loaded, files, base, folder, task=task, around=Surroundings(LossLines(), stop, world=world))
     page = write_tuning_report(folder, loaded.about, "sft")
     if not result.finished:
         stopped(f"Stopped after step {result.steps}", stop)

@@ -49,7 +49,7 @@ def zero(
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options)
     kept = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    with interruptible() as stop, processes(ParallelConfig(device="cpu")) as world:
+    with interruptible() as stop, processes(ParallelConfig()) as world:
         if world.size > 1 and loaded.base.folder is None:
             raise UsageError(
                 "Several processes reinforce a finished base and do not make one together: run the command once "

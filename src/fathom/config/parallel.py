@@ -11,7 +11,8 @@ class ParallelConfig(Section):
     """How the model is laid over the processes that `torchrun` starts."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What to compute on; `auto` takes CUDA where there is one. Processes talk over NCCL on CUDA and gloo on CPUs."""
+    """What to compute on; `auto` takes what FATHOM_DEVICE names, or else CUDA where there is one. Processes talk over
+    NCCL on CUDA and gloo on CPUs."""
     data: int = Field(default=0, ge=0)
     """Processes that share each batch; 0 means all there are. V3: 16-way pipeline, 64-way experts, ZeRO-1 data."""
     reshard_after_forward: bool = True

@@ -10,6 +10,7 @@ import torch
 from fathom.config.stages import ComparisonConfig
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine, EngineConfig
+from fathom.parallel.mesh import ALONE
 from fathom.reason.judging import judge
 from fathom.reason.rollouts import Group, Sampling
 from fathom.reason.task import Task
@@ -23,7 +24,12 @@ TRANSCRIPTS = 2
 
 
 def compare(
-    model: Path, cells: Mapping[str, Task], how: ComparisonConfig, kept: Path, precision: torch.dtype = torch.bfloat16
+    model: Path,
+    cells: Mapping[str, Task],
+    how: ComparisonConfig,
+    kept: Path,
+    precision: torch.dtype = torch.bfloat16,
+    device: torch.device = ALONE.device,
 ) -> dict[str, dict[str, Any]]:
     """What the model in folder `model` does on each cell's task: the means of `SHOWN` and some transcripts.
 
@@ -34,7 +40,7 @@ def compare(
     if found.get("of") == mark:
         ready: dict[str, dict[str, Any]] = found["cells"]
         return ready
-    network, tokenizer = load(model, dtype=torch.float32), Tokenizer(model)
+    network, tokenizer = load(model, dtype=torch.float32).to(device), Tokenizer(model)
     network.compute_dtype = precision
     sampling = Sampling(how.texts, how.max_tokens, how.temperature)
     with Engine(network, tokenizer, EngineConfig(max_batch_size=256)) as engine:

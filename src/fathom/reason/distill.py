@@ -75,7 +75,7 @@ class _Distillation:
         components: list[Component] = []
         seen: dict[str, float] = {}
         if self._pairs:
-            texts = texts_at(self._pairs, trainer.step, config)
+            texts = texts_at(self._pairs, trainer.step, config).to(trainer.world.device)
             components.append(Component("cross_entropy", config.cross_entropy, texts, cross_entropy))
         if self._teacher is not None:
             component, seen = self._on_policy(self._teacher)
@@ -95,11 +95,11 @@ class _Distillation:
         how = Sampling(config.group_size, config.max_tokens)
         seed = rng.randrange(2**62)
         groups = roll_out(trainer.engine, trainer.tokenizer, self._task, problems, how, seed, trainer.world)
-        texts = texts_of(groups)
+        texts = texts_of(groups).to(trainer.world.device)
         if config.vocabulary == "full":
             judged = full_reverse_kl(teacher)
         else:
-            parts = torch.arange(len(texts)).split(config.micro_batch_texts)
+            parts = torch.arange(len(texts), device=texts.mask.device).split(config.micro_batch_texts)
             theirs = torch.zeros_like(texts.mask)
             for index in parts:
                 part = texts.part(index)
@@ -110,7 +110,7 @@ class _Distillation:
 
 
 def _teacher(folder: Path, trainer: Trainer, config: DistillConfig, around: Surroundings) -> Transformer:
-    teacher = load(folder, dtype=torch.float32)
+    teacher = load(folder, dtype=torch.float32).to(around.world.device)
     teacher.compute_dtype = around.precision
     mine, theirs = len(trainer.model.head_weight), len(teacher.head_weight)
     if config.vocabulary == "full" and mine != theirs:

@@ -64,7 +64,7 @@ def accumulate(
         share = lengths.argsort(stable=True)[world.rank :: world.size]
         for index in share.split(micro_batch_texts) if len(share) else ():
             _add(model, mine, texts.part(index), index, temperature, sums)
-    shared = world.sum_(torch.tensor(list(sums.values()), dtype=torch.float64)).tolist()
+    shared = world.sum_(torch.tensor(list(sums.values()), dtype=torch.float64, device=world.device)).tolist()
     sums = dict(zip(sums, shared, strict=True))
     return {component.name: sums[component.name] / _size(component) for component in components}
 
@@ -108,7 +108,8 @@ def add_up_gradients(model: Transformer, world: World) -> None:
     if world.size == 1:
         return
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    found = world.sum_(torch.tensor([float(parameter.grad is not None) for parameter in parameters])).tolist()
+    has = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=world.device)
+    found = world.sum_(has).tolist()
     for parameter, count in zip(parameters, found, strict=True):
         if count:
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -36,6 +36,10 @@ class RoutingRecorder(Runner):
     def _make_plan(self) -> None:
         return None
 
+    def _make_graphs(self) -> None:
+        # A recorded step runs no Python, so nobody would hear of its choices.
+        return None
+
     def read(self, chunks: Sequence[Chunk]) -> Reading:
         """Read as the engine does, and keep each token's choices (L, K) by its place in its text."""
         routers = _routers(self.model)

@@ -48,6 +48,17 @@ class Texts:
         kept = None if self.kept is None else tuple(self.kept[i] for i in index.tolist())
         return Texts(self.tokens[index, :whole], lengths, self.old[index, :width], mask[:, :width], experts, kept)
 
+    def to(self, device: torch.device) -> "Texts":
+        """The same on a device."""
+        return Texts(
+            self.tokens.to(device),
+            self.prompt_lengths.to(device),
+            self.old.to(device),
+            self.mask.to(device),
+            None if self.experts is None else self.experts.to(device),
+            self.kept,
+        )
+
     def plain(self) -> "Texts":
         """The same for another model, which routes by itself; what was kept stays."""
         return replace(self, experts=None)
@@ -150,7 +161,7 @@ def reverse_kl_backward(model: Transformer, teacher: Transformer, texts: Texts, 
 def _hidden(model: Transformer, texts: Texts) -> tuple[Tensor, Tensor]:
     """Hidden states (tokens of texts, D) before each token of a text, and those tokens."""
     whole = texts.tokens.shape[1]
-    places = torch.arange(whole)[None]
+    places = torch.arange(whole, device=texts.tokens.device)[None]
     lengths = texts.prompt_lengths[:, None]
     written = (places >= lengths) & (places < lengths + texts.mask.sum(1, keepdim=True))
     with replayed(model, texts.experts):
@@ -176,12 +187,14 @@ def _among_kept(
     found = []
     for a in range(0, len(targets), rows):
         logits = model.head(hidden[a : a + rows]).float() / temperature
+        # Row by row on the CPU, and over in one go.
         absent = torch.zeros(logits.shape, dtype=torch.bool)
         for i, ids in enumerate(kept[a : a + rows]):
             if ids is not None:
                 absent[i] = True
                 absent[i, torch.as_tensor(ids, dtype=torch.int64)] = False
-        chosen = logits.masked_fill(absent, float("-inf")).log_softmax(-1).gather(1, targets[a : a + rows, None])[:, 0]
+        among = logits.masked_fill(absent.to(logits.device), float("-inf")).log_softmax(-1)
+        chosen = among.gather(1, targets[a : a + rows, None])[:, 0]
         if weights is not None:
             (chosen * weights[a : a + rows]).sum().backward()
         found.append(chosen.detach())
@@ -190,7 +203,8 @@ def _among_kept(
 
 def _nll(hidden: Tensor, targets: Tensor, head: Tensor, temperature: float) -> Tensor:
     scaled = hidden / temperature if temperature != 1.0 else hidden
-    return linear_cross_entropy(scaled.detach(), head.detach(), targets, torch.ones(len(targets)))[1].float()
+    ones = torch.ones(len(targets), device=targets.device)
+    return linear_cross_entropy(scaled.detach(), head.detach(), targets, ones)[1].float()
 
 
 def _laid_out(texts: Texts, values: Tensor) -> Tensor:

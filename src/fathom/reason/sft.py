@@ -43,7 +43,7 @@ def fine_tune(
 
         def advance() -> None:
             begin = time.perf_counter()
-            texts = texts_at(pairs, trainer.step, config)
+            texts = texts_at(pairs, trainer.step, config).to(trainer.world.device)
             components = [Component("loss", 1.0, texts, cross_entropy)]
             losses = accumulate(trainer.model, components, config.micro_batch_texts, world=trainer.world)
             trainer.done(losses | updated(trainer, config, texts) | {"update_seconds": time.perf_counter() - begin})

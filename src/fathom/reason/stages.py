@@ -20,6 +20,7 @@ from fathom.config.tuning import SampledConfig, SFTConfig, SFTRecipe
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine, EngineConfig
 from fathom.errors import RecipeError
+from fathom.parallel.mesh import ALONE, World
 from fathom.reason.base import build_base
 from fathom.reason.comparing import compare
 from fathom.reason.documents import Teachable
@@ -90,10 +91,11 @@ def run_stages(
     stop: Callable[[], bool] = never,
     precision: torch.dtype = torch.bfloat16,
     gated: bool = False,
+    world: World = ALONE,
 ) -> StagesResult:
     """All stages of `recipe` in `folder`; killed or stopped anywhere, the same call goes on to the same models."""
     folder.mkdir(parents=True, exist_ok=True)
-    stages = _Stages(recipe, folder, watcher or UnwatchedStages(), stop, precision)
+    stages = _Stages(recipe, folder, watcher or UnwatchedStages(), stop, precision, world)
     try:
         stages.to_the_end(observer, gated)
     except _StoppedError:
@@ -109,9 +111,10 @@ class _Stages:
         watcher: StageWatcher,
         stop: Callable[[], bool],
         precision: torch.dtype,
+        world: World,
     ) -> None:
         self._recipe, self._folder, self._watcher = recipe, folder, watcher
-        self._stop, self._precision = stop, precision
+        self._stop, self._precision, self._world = stop, precision, world
         self._reasoning, self._general = _made(recipe.task, Readable), _made(recipe.general, Teachable)
         share = recipe.general_share
         self._mixed = Mixed((self._reasoning, self._general), (1 - share, share))
@@ -168,7 +171,9 @@ class _Stages:
         """A stage's model is there: judge it for the table."""
         self.models[self.at] = model
         kept = self._folder / f"{self.at}.table.json"
-        self.table[self.at] = compare(model, self._cells, self._recipe.comparison, kept, self._precision)
+        self.table[self.at] = compare(
+            model, self._cells, self._recipe.comparison, kept, self._precision, self._world.device
+        )
         write_json(self._folder / TABLE, self.table)
         if self._stop() and self.at != STAGES[-1]:
             raise _StoppedError
@@ -185,12 +190,13 @@ class _Stages:
                 stop=self._stop,
                 precision=self._precision,
                 gated=gated,
+                world=self._world,
             )
         )
 
     def _tune(self, sft: SFTConfig, start: Path, files: list[Path]) -> None:
         recipe = SFTRecipe(task=self._recipe.task, base=GIVEN, files=tuple(files), sft=sft)
-        around = Surroundings(self._watcher, self._stop, self._precision)
+        around = Surroundings(self._watcher, self._stop, self._precision, self._world)
         self._finish(fine_tune(recipe, files, start, self._place, task=self._reasoning, around=around))
 
     def _finish(self, result: RunResult) -> None:
@@ -200,7 +206,7 @@ class _Stages:
 
     def _sampled(self, model: Path, config: SampledConfig, task: Task) -> Path:
         """What the model writes, kept by `task`; sampled now or found ready."""
-        network, tokenizer = load(model, dtype=torch.float32), Tokenizer(model)
+        network, tokenizer = load(model, dtype=torch.float32).to(self._world.device), Tokenizer(model)
         network.compute_dtype = self._precision
         with Engine(network, tokenizer, EngineConfig(max_batch_size=256)) as engine:
             found = sample_texts(engine, tokenizer, task, config, self._place / "texts.jsonl", stop=self._stop)

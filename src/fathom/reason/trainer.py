@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +89,7 @@ class Surroundings:
     stop: Callable[[], bool] = never
     precision: torch.dtype = torch.bfloat16
     world: World = ALONE
-    """The processes that share each step's texts; the main one writes the run's files."""
+    """The device, and the processes that share each step's texts; the main one writes the run's files."""
 
 
 class Trainer:
@@ -116,8 +115,8 @@ class Trainer:
         self.run, self.step, self.steps = run, 0, 0
         self.tokenizer = Tokenizer(base)
         _ = self.tokenizer.eos_id  # a model that cannot end a text is named here, not found out by texts all cut off
-        self.model = _trainable(base, around.precision)
-        self.reference: Transformer | None = deepcopy(self.model) if with_reference else None
+        self.model = _trainable(base, around)
+        self.reference: Transformer | None = _trainable(base, around) if with_reference else None
         self._base, self._config, self._around = base, optimizer, around
         self._checkpoint_every, self._judging = checkpoint_every, judging
         fp32 = around.precision == torch.float32
@@ -271,9 +270,9 @@ class Trainer:
         self.world.barrier()
 
 
-def _trainable(folder: Path, precision: torch.dtype) -> Transformer:
-    model = load(folder, dtype=torch.float32)
-    model.compute_dtype = precision
+def _trainable(folder: Path, around: Surroundings) -> Transformer:
+    model = load(folder, dtype=torch.float32).to(around.world.device)
+    model.compute_dtype = around.precision
     return model.train()
 
 

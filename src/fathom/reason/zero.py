@@ -102,10 +102,12 @@ class _Reinforcement:
     def _update(self, groups: Sequence[Group], rng: random.Random) -> dict[str, Any]:
         """One optimiser step on these groups; what it saw."""
         rl, trainer = self._rl, self.trainer
-        rewards = torch.tensor([[reward(text, rl.reward, rng) for text in group.rollouts] for group in groups])
+        device = trainer.world.device
+        scores = [[reward(text, rl.reward, rng) for text in group.rollouts] for group in groups]
+        rewards = torch.tensor(scores, device=device)
         telling_groups = telling(rewards)
         advantages = group_advantages(rewards, rl.normalise_advantages).flatten()
-        texts = texts_of(groups)
+        texts = texts_of(groups).to(device)
         useful = telling_groups.repeat_interleave(rl.group_size).nonzero()[:, 0]
         losses: dict[str, float] = {}
         if len(useful):
