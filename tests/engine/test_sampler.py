@@ -337,6 +337,18 @@ def test_bits_allow_tokens_and_what_lies_beyond_them_is_forbidden():
     assert results[0].logprob == pytest.approx(math.log(0.5))
 
 
+def test_a_greedy_choice_is_the_first_of_equals():
+    """Of 8,192 too, where the scores are looked through in blocks."""
+    for size in (5, 64, 200, 8192):
+        places = [0, size // 3, size - 1]
+        logits = torch.full((3, size), -1.5)
+        for row, place in enumerate(places):
+            logits[row, place:] = 2.25
+        results = sample(logits, [Row(SamplingParams(temperature=0))] * 3)
+        assert [result.token for result in results] == places
+        assert results[0].logprob == pytest.approx(-math.log(size), abs=1e-5)
+
+
 @pytest.mark.parametrize("record_kept", [False, True])
 @pytest.mark.parametrize(("equals", "top_p", "kept"), [(2, 0.5, 1), (4, 0.75, 3), (8, 0.125, 1), (1024, 0.5, 512)])
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 4.0])

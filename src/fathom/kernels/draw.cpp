@@ -5,6 +5,9 @@
 
 namespace {
 
+// More numbers than this are worth OpenMP's threads, which the threads of a decoding step still keep from their processors.
+const int64_t MANY = 1 << 18;
+
 struct Candidate {
     float score, weight;
     int64_t id;
@@ -39,6 +42,18 @@ struct Race {
     }
     void enter(int64_t id, float weight) { enter(id, weight, uniform(key, uint64_t(id))); }
 };
+
+// Where `value`, which is among the n scores, first stands.
+inline int64_t first(const float* scores, int64_t n, float value) {
+    int64_t begin = 0;
+    for (; begin + 64 <= n; begin += 64) {
+        int32_t equal = 0;
+        for (int64_t i = begin; i < begin + 64; i++) equal += scores[i] == value;
+        if (equal) break;
+    }
+    while (scores[begin] != value) begin++;
+    return begin;
+}
 
 struct Row {
     const float* scores;
@@ -93,8 +108,7 @@ bool limited(const Row& row, const float* weights, float floor, std::vector<Cand
 int64_t draw(const Row& row, uint64_t key, std::vector<float>& scratch, std::vector<Candidate>& kept, float* logprob) {
     const float* s = row.scores;
     int64_t V = row.V;
-    float top = -INFINITY;
-    for (int64_t v = 0; v < V; v++) top = s[v] > top ? s[v] : top;
+    float top = maximum(s, V, 1.0f);
     if (!(top > -INFINITY && top < INFINITY)) return -1;
     bool greedy = row.temperature == 0;
     float temperature = greedy ? 1 : row.temperature, least = row.min_p > 0 ? std::log(row.min_p) : -INFINITY;
@@ -117,8 +131,7 @@ int64_t draw(const Row& row, uint64_t key, std::vector<float>& scratch, std::vec
         total += sum;
     }
     if (!numbers) return -1;
-    int64_t likeliest = 0;
-    while (s[likeliest] != top) likeliest++;
+    int64_t likeliest = first(s, V, top);
     if (greedy) {
         *logprob = float(-std::log(total));
         return likeliest;
@@ -150,7 +163,7 @@ int64_t draw(const Row& row, uint64_t key, std::vector<float>& scratch, std::vec
 // For each of n rows of scores (n, V): `wholes` (n, 2) holds its key and top_k, `reals` (n, 3) temperature, min_p, top_p.
 extern "C" void draw_f32(const float* scores, const int64_t* wholes, const double* reals, int64_t* tokens,
                          float* logprobs, int64_t n, int64_t V) {
-#pragma omp parallel if (n * V > SMALL)
+#pragma omp parallel if (n * V > MANY)
     {
         std::vector<float> scratch;
         std::vector<Candidate> kept;

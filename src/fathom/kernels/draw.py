@@ -20,7 +20,7 @@ def draw(scores: Tensor, wholes: "array[int]", reals: "array[float]") -> tuple[l
     For each row `wholes` (n, 2) int64 holds the key of its random numbers and its top_k, `reals` (n, 3) FP64 its
     temperature, min_p and top_p.
 
-    Measured on one Zen 5 thread, 16 rows of 8,192 at temperature 1: the plain form takes 5.6 ms, this one 0.35 ms.
+    Measured on one Zen 5 thread, 16 rows of 8,192 at temperature 1: the plain form takes 5.6 ms, this one 0.09 ms.
     """
     loaded = native.library()
     assert loaded is not None
