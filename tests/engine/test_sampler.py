@@ -362,6 +362,13 @@ def test_top_p_keeps_no_more_than_reaches_its_mass(equals, top_p, kept, temperat
     assert not record_kept or results[0].kept.tolist() == list(range(kept))
 
 
+def ends_within_rounding(logits, params):
+    """Whether a sum of likeliest tokens comes so near to top_p that FP32 sums of 256 may fall on either side."""
+    likely = (logits.double() / params.temperature).softmax(-1).sort(descending=True).values
+    likely = likely[likely >= params.min_p * likely[0]][: params.top_k or None]
+    return params.top_p < 1 and bool(((likely.cumsum(-1) / likely.sum() - params.top_p).abs() < 1e-5).any())
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 700),
@@ -373,7 +380,7 @@ def test_top_p_keeps_no_more_than_reaches_its_mass(equals, top_p, kept, temperat
     st.integers(0, 10**6),
 )
 def test_both_forms_draw_the_same(size, temperature, top_k, top_p, min_p, spread, seed):
-    """Ties included. Sums or times apart by FP32's last bit alone may differ; of 125,000 rows none did."""
+    """But where top_p falls on the end of a token to FP32's rounding; the test before this one has exact such ends."""
     logits = torch.randn(3, size, generator=torch.Generator().manual_seed(seed)) * spread
     logits[0] = (logits[0] * 4).round() / 4
     logits[1, size // 2 :] = -math.inf
@@ -381,8 +388,8 @@ def test_both_forms_draw_the_same(size, temperature, top_k, top_p, min_p, spread
     rows = [Row(params, key(seed, place)) for place in range(3)]
     telling = [replace(row, params=replace(params, record_kept=True)) for row in rows]
     plain_form = sample(logits, telling)
-    for one, other in zip(sample(logits, rows), plain_form, strict=True):
+    for one, other, scores in zip(sample(logits, rows), plain_form, logits, strict=True):
         assert isinstance(one, Sampled) == isinstance(other, Sampled)
-        if isinstance(one, Sampled):
+        if isinstance(one, Sampled) and not ends_within_rounding(scores, params):
             assert one.token == other.token
             assert one.logprob == pytest.approx(other.logprob, abs=2e-5)
