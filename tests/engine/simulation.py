@@ -242,6 +242,7 @@ class Simulation:
         assert 0 not in held
         # So many different ones in all, none of them in two places: no block is lost.
         assert len({*free, *idle, *held}) == len(free) + len(idle) + len(held) == self.shape.blocks
+        assert min(blocks.references) >= 0
         assert sum(blocks.references) == sum(held.values())
         assert all(blocks.references[block] == count for block, count in held.items())
         published = blocks._published

@@ -36,8 +36,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_auto_goes_by_what_the_user_named(two_gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FATHOM_DEVICE", "cuda:1")
-    assert _device("auto") == torch.device("cuda", 1)
+    monkeypatch.setenv("FATHOM_DEVICE", "cuda")
+    assert _device("auto") == torch.device("cuda", 0)
     monkeypatch.setenv("FATHOM_DEVICE", "cpu")
     assert _device("auto") == torch.device("cpu")
     assert _device("cuda") == torch.device("cuda", 0)

@@ -6,18 +6,20 @@ from fathom.errors import UsageError
 
 
 def best_device() -> str:
-    """The device that FATHOM_DEVICE names; without it the GPU if there is one, else the CPU."""
+    """`cpu` or `cuda`, as FATHOM_DEVICE says; without it the GPU if there is one, else the CPU.
+
+    Which of several GPUs is CUDA_VISIBLE_DEVICES' to say: a number here would hold for one thread of a process alone,
+    and an engine has a thread of its own.
+    """
     import torch
 
     named = os.environ.get("FATHOM_DEVICE", "auto")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if named == "auto":
-        return "cuda" if there else "cpu"
-    kind, _, number = named.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError(f"FATHOM_DEVICE is {named!r}: it is auto, cpu, cuda, or cuda and a number such as cuda:1.")
-    if kind == "cuda" and int(number or 0) >= there:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if named not in ("cpu", "cuda"):
         raise UsageError(
-            f"FATHOM_DEVICE is {named!r}, and {there or 'no'} CUDA devices are here: set it to auto or cpu."
+            f"FATHOM_DEVICE is {named!r}: it is auto, cpu or cuda; CUDA_VISIBLE_DEVICES says which of several GPUs."
         )
+    if named == "cuda" and not torch.cuda.is_available():
+        raise UsageError("FATHOM_DEVICE is 'cuda', and no CUDA device is here: set it to auto or cpu.")
     return named

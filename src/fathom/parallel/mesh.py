@@ -95,10 +95,9 @@ def processes(config: ParallelConfig) -> Iterator[World]:
 def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RecipeError("parallel.device = 'cuda', and no CUDA device is here: set it to 'auto' or 'cpu'.")
-    named = torch.device(best_device() if wanted == "auto" else wanted)
-    if named.type == "cpu":
-        return named
-    index, there = int(os.environ.get("LOCAL_RANK", named.index or 0)), torch.cuda.device_count()
+    if (best_device() if wanted == "auto" else wanted) == "cpu":
+        return torch.device("cpu")
+    index, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if index >= there:
         raise RecipeError(
             f"This is process {index + 1} of its machine, and the machine shows {there} CUDA devices: start at most "
