@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fathom.errors import RecipeError
-from fathom.parallel.mesh import _device
+from fathom.errors import RecipeError, UsageError
+from fathom.parallel.mesh import _device, one_process
 
 
 @pytest.fixture
@@ -41,3 +41,11 @@ def test_auto_goes_by_what_the_user_named(two_gpus, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("FATHOM_DEVICE", "cpu")
     assert _device("auto") == torch.device("cpu")
     assert _device("cuda") == torch.device("cuda", 0)
+
+
+def test_work_that_is_not_shared_refuses_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FATHOM_DEVICE", "cpu")
+    assert one_process().size == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="without torchrun"):
+        one_process()

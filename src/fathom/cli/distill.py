@@ -25,23 +25,22 @@ def distill(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.tuning import LossLines, base_of, sampled, stopped, told
-    from fathom.config.parallel import ParallelConfig
     from fathom.config.tuning import DistillRecipe
-    from fathom.parallel.mesh import processes
+    from fathom.parallel.mesh import one_process
     from fathom.reason.distill import distill as learn
     from fathom.reason.distill import refuse_other_tokenizers
     from fathom.reason.registry import make_task
     from fathom.reason.trainer import Surroundings
     from fathom.reports.tuning import write_tuning_report
 
-    path = recipe_file(recipe)
+    path, world = recipe_file(recipe), one_process()
     loaded = DistillRecipe.load(path, [*(overrides or []), *(changes or [])])
     folder = run or Path("runs") / path.stem
     if fresh:
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options)
     teacher = model_folder(loaded.texts.policy)
-    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
+    with interruptible() as stop:
         base = base_of(loaded.base, task, folder, stop)
         refuse_other_tokenizers(teacher, base)
         files = [sampled(loaded.texts, task, folder, stop)] if loaded.distill.cross_entropy else []

@@ -45,14 +45,13 @@ def r1(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.lines import Lines
-    from fathom.config.parallel import ParallelConfig
     from fathom.config.stages import R1Recipe
-    from fathom.parallel.mesh import processes
+    from fathom.parallel.mesh import one_process
     from fathom.reason.stages import run_stages
     from fathom.reason.stages_again import set_stages_aside
     from fathom.reports.stages import table_rows, write_stages_report
 
-    path = recipe_file(recipe)
+    path, world = recipe_file(recipe), one_process()
     loaded = R1Recipe.load(path, [*(overrides or []), *(changes or [])])
     folder = run or Path("runs") / path.stem
     if fresh:
@@ -60,7 +59,7 @@ def r1(
     if again is not None:
         set_stages_aside(folder, again)
     kept = [word for word in _without_again(sys.argv[1:]) if word != "--fresh"]
-    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
+    with interruptible() as stop:
         result = run_stages(
             loaded, folder, watcher=StageLines(), observer=Lines(), stop=stop, gated=not anyway, world=world
         )

@@ -25,21 +25,20 @@ def sft(
     """
     from fathom.cli.interrupt import interruptible
     from fathom.cli.tuning import LossLines, base_of, sampled, stopped, told
-    from fathom.config.parallel import ParallelConfig
     from fathom.config.tuning import SFTRecipe
-    from fathom.parallel.mesh import processes
+    from fathom.parallel.mesh import one_process
     from fathom.reason.registry import make_task
     from fathom.reason.sft import fine_tune
     from fathom.reason.trainer import Surroundings
     from fathom.reports.tuning import write_tuning_report
 
-    path = recipe_file(recipe)
+    path, world = recipe_file(recipe), one_process()
     loaded = SFTRecipe.load(path, [*(overrides or []), *(changes or [])])
     folder = run or Path("runs") / path.stem
     if fresh:
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options) if loaded.task else None
-    with interruptible() as stop, processes(ParallelConfig(data=1)) as world:
+    with interruptible() as stop:
         base = base_of(loaded.base, task, folder, stop)
         files = list(loaded.files)
         if loaded.texts is not None and task is not None:

@@ -1,4 +1,4 @@
-"""What `fathom sft` and `fathom distill` share: the model they begin with, sampled texts, the end of a run."""
+"""What `fathom zero`, `sft` and `distill` share: the model they begin with, sampled texts, the end of a run."""
 
 import shlex
 import sys
@@ -64,6 +64,9 @@ def told(result: "RunResult", run: Path, report: Path, *, json: bool) -> None:
         for name in ("accuracy", "length", "attempts", "checked", "steps_right", "checks_right"):
             if name in first:
                 answer(f"{name}: {first[name]:.3f} -> {last[name]:.3f}")
+        if "forced" in first:
+            reached = first["forced"]["accuracy"]
+            answer(f"the base, made to begin with a checked attempt that failed: accuracy {reached:.3f}")
     answer(f"model: {result.model}")
     answer(f"report: {report}")
 

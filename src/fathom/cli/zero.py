@@ -1,14 +1,12 @@
 """`fathom zero`: R1-Zero, from a base to a policy that reasons."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fathom.cli import asked
-from fathom.cli.console import answer, answer_json, program, say
+from fathom.cli.console import say
 from fathom.cli.find import recipe_file, set_aside
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ def zero(
     Example: `fathom zero recipes/r1-zero-laptop.toml`
     """
     from fathom.cli.interrupt import interruptible
-    from fathom.cli.tuning import base_of
+    from fathom.cli.tuning import base_of, stopped, told
     from fathom.config.parallel import ParallelConfig
     from fathom.config.reason import ReasonRecipe
     from fathom.errors import UsageError
@@ -48,7 +46,6 @@ def zero(
     if fresh:
         set_aside(folder)
     task = make_task(loaded.task.name, **loaded.task.options)
-    kept = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     with interruptible() as stop, processes(ParallelConfig()) as world:
         if world.size > 1 and loaded.base.folder is None:
             raise UsageError(
@@ -62,22 +59,8 @@ def zero(
         return
     page = write_reasoning_report(folder, loaded)
     if not result.finished:
-        say(f"Stopped after step {result.steps}; nothing is lost. Go on with: {program()} {shlex.join(kept)}")
-        raise typer.Exit(stop.exit_status)
-    if json:
-        facts = {"run": str(folder), "model": str(result.model), "report": str(page), "steps": result.steps}
-        answer_json(facts | {"seconds": result.seconds, "judgements": result.judgements})
-        return
-    first, last = result.judgements[min(result.judgements)], result.judgements[max(result.judgements)]
-    for name in ("accuracy", "length", "attempts", "checked", "steps_right", "checks_right"):
-        if name in first:
-            answer(f"{name}: {first[name]:.3f} -> {last[name]:.3f}")
-    if "forced" in first:
-        answer(
-            f"the base, made to begin with a checked attempt that failed: accuracy {first['forced']['accuracy']:.3f}"
-        )
-    answer(f"model: {result.model}")
-    answer(f"report: {page}")
+        stopped(f"Stopped after step {result.steps}", stop)
+    told(result, folder, page, json=json)
 
 
 class RewardLines:

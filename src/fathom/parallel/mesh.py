@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from fathom.config.parallel import ParallelConfig
-from fathom.errors import RecipeError
+from fathom.errors import RecipeError, UsageError
 from fathom.parallel.device import best_device
 
 DATA = "data"
@@ -90,6 +90,14 @@ def processes(config: ParallelConfig) -> Iterator[World]:
     finally:
         if joined_here:
             dist.destroy_process_group()
+
+
+def one_process() -> World:
+    """The world of a command whose work is not shared; refused under torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:
+        raise UsageError(f"This command runs as one process, and {size} were started: call it without torchrun.")
+    return World(_device("auto"))
 
 
 def _device(wanted: str) -> torch.device:
