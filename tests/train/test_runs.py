@@ -16,8 +16,9 @@ import torch
 
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.errors import CheckpointError, RecipeError, TrainingError
-from fathom.train.loop import TrainResult, train
+from fathom.train.loop import train
 from fathom.train.observer import Evaluation, Sample, Silent, StepMetrics
+from fathom.train.result import TrainResult
 from fathom.weights.folder import load
 from tiny_run import losses, start, tiny_recipe, weights
 

@@ -18,8 +18,8 @@ from fathom.errors import CorpusError
 if TYPE_CHECKING:
     from fathom.config.corpus import CorpusConfig
     from fathom.config.recipe import Recipe
-    from fathom.train.loop import TrainResult
     from fathom.train.observer import Observer
+    from fathom.train.result import TrainResult
 
 CORPORA = Path("data")
 POLL_SECONDS = 0.5

@@ -14,8 +14,9 @@ from fathom.errors import RecipeError
 from fathom.reason.documents import Teachable, write_documents
 from fathom.reason.registry import make_task
 from fathom.reason.task import Task
-from fathom.train.loop import never, train
+from fathom.train.loop import train
 from fathom.train.observer import Observer
+from fathom.train.result import never
 
 
 def build_base(

@@ -17,7 +17,7 @@ from fathom.errors import CheckpointError, TrainingError
 from fathom.progress import track
 from fathom.reason.rollouts import Group, Rollout, Sampling, roll_out
 from fathom.reason.task import Problem, Task, draw
-from fathom.train.loop import never
+from fathom.train.result import never
 from fathom.train.run import read_json, write_json
 
 AT_ONCE = 64

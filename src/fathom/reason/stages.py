@@ -32,8 +32,8 @@ from fathom.reason.task import Task
 from fathom.reason.tasks.mixed import Mixed
 from fathom.reason.trainer import RunResult, Surroundings, Unwatched, Watcher
 from fathom.reason.zero import reinforce
-from fathom.train.loop import never
 from fathom.train.observer import Observer
+from fathom.train.result import never
 from fathom.train.run import write_json
 from fathom.weights.folder import load
 

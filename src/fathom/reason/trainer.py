@@ -24,8 +24,8 @@ from fathom.reason.rollouts import Sampling
 from fathom.reason.routing import record_routing
 from fathom.reason.task import Task
 from fathom.train.checkpoint import CheckpointStore
-from fathom.train.loop import never
 from fathom.train.optimizer import Optimizer, clip_gradients, square_norm
+from fathom.train.result import never
 from fathom.train.run import append_line, read_json, write_json
 from fathom.train.state import persistent_tensors
 from fathom.train.step import gradients_of

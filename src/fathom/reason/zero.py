@@ -19,7 +19,7 @@ from fathom.reason.rollouts import Group, Rollout, Sampling, roll_out, summary
 from fathom.reason.scoring import texts_of
 from fathom.reason.task import Task, draw
 from fathom.reason.trainer import Judging, RunResult, Surroundings, Trainer, Unwatched, Watcher
-from fathom.train.loop import never
+from fathom.train.result import never
 from fathom.train.run import claimed
 
 

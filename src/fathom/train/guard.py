@@ -70,6 +70,13 @@ class Guard:
         self.high = [Batch(**batch) for batch in facts["high"]]
 
 
+def describe(verdict: Verdict, batch: Batch, since: Batch, loss: float, norm: float) -> str:
+    """What happened at `batch`, in words; a spike began at `since`."""
+    if verdict is Verdict.NON_FINITE:
+        return f"loss {loss:.4g}, gradient norm {norm:.4g} at {batch}"
+    return f"loss {loss:.3f} nats at {batch}, high since {since}"
+
+
 def first_after(place: int, skipped: Sequence[tuple[int, int]]) -> int:
     """The first place from `place` on that lies in none of the `skipped` ranges (first, end)."""
     moved = True

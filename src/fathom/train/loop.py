@@ -1,11 +1,8 @@
 """The training run, from a recipe to a Hugging Face folder; killed at any moment, it goes on to the same losses."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +15,18 @@ from fathom.parallel.mesh import World, processes
 from fathom.train import schedule
 from fathom.train.checkpoint import Checkpoint, CheckpointStore
 from fathom.train.finish import export, judge, write_samples
-from fathom.train.guard import Batch, Verdict, first_after
+from fathom.train.guard import Batch, Verdict, describe, first_after
 from fathom.train.length import known_length, measured_length
 from fathom.train.log import RunLog, TensorBoardLog
 from fathom.train.meter import Meter
 from fathom.train.observer import Everyone, Observer, Silent
 from fathom.train.peak import matmul_peak
 from fathom.train.prepare import DTYPES, Text, build_model, check_sizes, open_text
-from fathom.train.run import RunFolder, claimed, read_json, write_json
+from fathom.train.result import TrainResult, never
+from fathom.train.run import RunFolder, RunMemory, claimed
 from fathom.train.state import Counters, TrainingState, build_state
 from fathom.train.step import Gradients, apply_update, compute_gradients
-from fathom.train.threads import AGREEMENT_BATCHES, ThreadChoice, gradients_agree
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
-
-    finished: bool
-    """False if it was asked to stop; the same call goes on from there."""
-    steps: int
-    """Steps done."""
-    tokens: int
-    """Tokens trained on."""
-    seconds: float
-    """Training time, over all restarts."""
-    bits_per_byte: dict[str, float]
-    """Of all held-out text, by group; empty if the run is not finished."""
-    model: Path | None
-    """The finished Hugging Face folder."""
-
-
-def never() -> bool:
-    """A `stop` that lets a run go on to its end."""
-    return False
+from fathom.train.threads import AGREEMENT_BATCHES, AdaptingThreads, gradients_agree
 
 
 def train(
@@ -91,12 +66,11 @@ class _Run:
         self._begin = time.monotonic()
         self._durations: list[float] = []
         self._store = CheckpointStore(folder.checkpoints, world, recipe.train.keep_last)
-        self._mark = hashlib.sha256(json.dumps([recipe.identity(), text.digest]).encode()).hexdigest()[:16]
-        self._incidents: list[dict[str, Any]] = self._recall(folder.incidents).get("incidents", [])
-        self._steps = known_length(recipe.train) or self._recall(folder.length).get("steps")
+        self._memory = RunMemory([recipe.identity(), text.digest], world)
+        self._incidents: list[dict[str, Any]] = self._memory.recall(folder.incidents).get("incidents", [])
+        self._steps = known_length(recipe.train) or self._memory.recall(folder.length).get("steps")
         adapts = recipe.parallel.adapt_threads and world.device.type == "cpu" and world.size == 1
-        self._threads = ThreadChoice(torch.get_num_threads()) if adapts and torch.get_num_threads() > 1 else None
-        self._threads_agree: bool | None = None
+        self._threads = AdaptingThreads() if adapts and torch.get_num_threads() > 1 else None
         self._state: TrainingState
         self._meter: Meter
 
@@ -125,23 +99,12 @@ class _Run:
             raise
         finally:
             if self._threads is not None:
-                torch.set_num_threads(self._threads.most)
+                self._threads.use_all()
         return self._finish()
 
     @property
     def _counters(self) -> Counters:
         return self._state.counters
-
-    # -- what the run folder remembers beside checkpoints
-
-    def _recall(self, path: Path) -> dict[str, Any]:
-        """What this very run wrote to `path`; nothing if another recipe or text wrote it."""
-        values: dict[str, Any] = self._world.from_main(read_json(path, {}) if self._world.is_main else None)
-        return values if values.get("run") == self._mark else {}
-
-    def _remember(self, path: Path, values: dict[str, Any]) -> None:
-        if self._world.is_main:
-            write_json(path, {"run": self._mark} | values)
 
     # -- before the first step
 
@@ -157,10 +120,9 @@ class _Run:
             )
 
     def _already_finished(self, complete: list[Checkpoint]) -> TrainResult | None:
-        result = self._recall(self._folder.result)
+        result = self._memory.recall(self._folder.result)
         if not result or not complete or complete[-1].step != self._steps or not self._folder.model.exists():
             return None
-        del result["run"]
         return TrainResult(**result | {"model": self._folder.model})
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
@@ -216,27 +178,16 @@ class _Run:
         self._durations.append(seconds)
         if self._world.is_main:
             self._observer.on_step(self._meter.step(batch, gradients, counters, self._steps, seconds))
-        self._choose_threads(seconds)
+        if self._threads is not None:
+            self._threads.after_step(seconds, self._gradients_agree)
         return True
 
-    def _choose_threads(self, seconds: float) -> None:
-        """Use as many threads for the next step as are fastest beside what else the machine does."""
-        choice = self._threads
-        if choice is None or self._threads_agree is False:
-            return
-        if self._threads_agree is None and choice.trial_is_due:
-            step, size = self._counters.step, self._train.batch_sequences
-            batches = (
-                torch.from_numpy(self._text.batches.batch(i * size, size, 0, 1)) for i in range(AGREEMENT_BATCHES)
-            )
-            self._threads_agree = gradients_agree(
-                self._state.model, batches, self._train, self._world, step, self._steps, choice.most
-            )
-            if not self._threads_agree:
-                return
-        threads = choice.observe(seconds)
-        if threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+    def _gradients_agree(self, most: int) -> bool:
+        size = self._train.batch_sequences
+        batches = (torch.from_numpy(self._text.batches.batch(i * size, size, 0, 1)) for i in range(AGREEMENT_BATCHES))
+        return gradients_agree(
+            self._state.model, batches, self._train, self._world, self._counters.step, self._steps, most
+        )
 
     def _next_batch(self) -> Batch:
         step = self._counters.step
@@ -254,11 +205,7 @@ class _Run:
         guard, state = self._train.guard, self._state
         state.optimizer.zero_grad()
         since = state.guard.high[0] if verdict is Verdict.SPIKE else batch
-        what = (
-            f"loss {gradients.loss:.4g}, gradient norm {gradients.norm_value:.4g} at {batch}"
-            if verdict is Verdict.NON_FINITE
-            else f"loss {gradients.loss:.3f} nats at {batch}, high since {since}"
-        )
+        what = describe(verdict, batch, since, gradients.loss, gradients.norm_value)
         policy = guard.non_finite if verdict is Verdict.NON_FINITE else guard.spike
         if policy == "stop" or len(self._incidents) >= guard.max_rollbacks:
             self._save()
@@ -270,7 +217,7 @@ class _Run:
                 "train.guard.non_finite = 'rollback' and a larger train.guard.max_rollbacks."
             )
         self._incidents.append({"step": since.step, "first": since.first, "end": batch.end, "what": what})
-        self._remember(self._folder.incidents, {"incidents": self._incidents})
+        self._memory.remember(self._folder.incidents, {"incidents": self._incidents})
         self._roll_back(since.step)
         self._observer.on_event(f"{what}: back to step {self._counters.step}, leaving out these sequences")
 
@@ -298,7 +245,7 @@ class _Run:
         measured = measured_length(self._train, done, self._durations, self._elapsed(), tokens)
         self._steps = self._world.from_main(measured)
         if self._steps is not None:
-            self._remember(self._folder.length, {"steps": self._steps, "measured_at_step": done})
+            self._memory.remember(self._folder.length, {"steps": self._steps, "measured_at_step": done})
             self._observer.on_event(f"measured over {done} steps: the run takes {self._steps} steps")
 
     def _when_due(self) -> None:
@@ -349,7 +296,7 @@ class _Run:
             bits_per_byte={evaluation.group: evaluation.bits_per_byte for evaluation in evaluations},
             model=self._folder.model,
         )
-        self._remember(self._folder.result, vars(result) | {"model": "model"})
+        self._memory.remember(self._folder.result, vars(result) | {"model": "model"})
         self._world.barrier()
         return result
 

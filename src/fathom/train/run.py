@@ -1,5 +1,6 @@
 """The folder of one run: its recipe, its logs, its checkpoints and the finished model."""
 
+import hashlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ import torch
 
 from fathom.config.recipe import Recipe
 from fathom.errors import TrainingError
+from fathom.parallel.mesh import World
 
 
 class RunFolder:
@@ -53,6 +55,24 @@ class RunFolder:
             if log.exists():
                 kept = [line for line in _whole_lines(log) if json.loads(line)["step"] <= step]
                 _replace(log, "".join(line + "\n" for line in kept))
+
+
+class RunMemory:
+    """Small facts that one very run keeps beside its checkpoints; those of another recipe or text are not recalled."""
+
+    def __init__(self, identity: Any, world: World) -> None:
+        self._mark = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        self._world = world
+
+    def recall(self, path: Path) -> dict[str, Any]:
+        """What this run wrote to `path`; nothing if it wrote none."""
+        values: dict[str, Any] = self._world.from_main(read_json(path, {}) if self._world.is_main else None)
+        return values if values.pop("run", None) == self._mark else {}
+
+    def remember(self, path: Path, values: dict[str, Any]) -> None:
+        """Replace what `path` holds."""
+        if self._world.is_main:
+            write_json(path, {"run": self._mark} | values)
 
 
 @contextmanager

@@ -82,6 +82,31 @@ class ThreadChoice:
         self._due = self._clock() + self._wait
 
 
+class AdaptingThreads:
+    """Sets torch's threads from step to step, as long as that changes no bit of the gradients."""
+
+    def __init__(self) -> None:
+        self._choice = ThreadChoice(torch.get_num_threads())
+        self._agree: bool | None = None
+
+    def after_step(self, seconds: float, agree: Callable[[int], bool]) -> None:
+        """Take note of a step's seconds and set the threads of the next.
+
+        Before the first trial `agree` is asked once, with the most threads, whether fewer form the same gradients.
+        """
+        if self._agree is None and self._choice.trial_is_due:
+            self._agree = agree(self._choice.most)
+        if self._agree is False:
+            return
+        threads = self._choice.observe(seconds)
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    def use_all(self) -> None:
+        """Set as many threads as there were before."""
+        torch.set_num_threads(self._choice.most)
+
+
 def gradients_agree(
     model: Transformer,
     batches: Iterable[Tensor],
