@@ -47,7 +47,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, calls: set[int], change: float) -> N
     def poisoned(*arguments: object) -> Terms:
         terms = objective(*arguments)
         wrong = change if next(count) in calls else 0.0
-        return Terms(terms.loss + wrong, terms.sums + wrong * 64 * torch.tensor([1.0, 0.0, 0.0]), terms.loads)
+        return Terms(terms.loss + wrong, terms.sums + wrong * 64 * torch.tensor([1.0, 0.0, 0.0, 0.0]), terms.loads)
 
     monkeypatch.setattr(step, "objective", poisoned)
 

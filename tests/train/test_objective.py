@@ -64,7 +64,7 @@ def test_a_share_of_the_sequences_gives_the_mtp_loss_of_those_sequences(model: T
 
 
 def mtp_means(terms: Terms, sequences: int) -> list[float]:
-    return [float(value) / (sequences * 8) for value in terms.sums[2:]]
+    return [float(value) / (sequences * 8) for value in terms.sums[3:]]
 
 
 def test_without_mtp_weight_the_modules_do_not_run(model: Transformer) -> None:

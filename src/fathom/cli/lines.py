@@ -51,6 +51,7 @@ class Lines:
             self._standing.left_words,
             f"{metrics.bits_per_byte:.3f} bits per byte",
             f"loss {metrics.loss:.3f}",
+            "" if metrics.teacher_kl is None else f"KL {metrics.teacher_kl:.3f} from the teacher",
             f"{self._standing.tokens_per_second:,.0f} tokens/s",
             f"{self._standing.matmul_share:.0%} of peak",
             f"MaxVio {metrics.max_vio:.2f}",

@@ -134,6 +134,16 @@ class MTPConfig(Section):
     """Share of the run at which the weight changes. V3: 0.682 (10T of 14.8T tokens)."""
 
 
+class TeacherConfig(Section):
+    """A finished model whose predictions are learned, beside the text or instead of it."""
+
+    folder: Path
+    """Its folder, or a name that `fathom models` lists; with the corpus's tokenizer. Every process holds it whole."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the main loss that is the KL divergence of the model's next-token distribution from the teacher's, over
+    the whole vocabulary (Hinton et al. 2015, temperature 1); the rest is the text's cross-entropy."""
+
+
 class EMAConfig(Section):
     """An exponential moving average of the parameters, kept in CPU memory: an early view of the model after decay."""
 
@@ -208,6 +218,8 @@ class TrainConfig(Section):
     """The load over the experts."""
     mtp: MTPConfig = MTPConfig()
     """Multi-token prediction's weight."""
+    teacher: TeacherConfig | None = None
+    """A model to learn from; none, unless named."""
     ema: EMAConfig = EMAConfig()
     """The average of the parameters."""
     guard: GuardConfig = GuardConfig()

@@ -21,7 +21,7 @@ from fathom.train.log import RunLog, TensorBoardLog
 from fathom.train.meter import Meter
 from fathom.train.observer import Everyone, Observer, Silent
 from fathom.train.peak import matmul_peak
-from fathom.train.prepare import DTYPES, Text, build_model, check_sizes, open_text
+from fathom.train.prepare import DTYPES, Text, build_model, build_teacher, check_sizes, open_text
 from fathom.train.result import TrainResult, never
 from fathom.train.run import RunFolder, RunMemory, claimed
 from fathom.train.state import Counters, TrainingState, build_state
@@ -83,6 +83,7 @@ class _Run:
         done = self._already_finished(complete)
         if done is not None:
             return done
+        self._teacher = build_teacher(self._recipe, self._text, self._world)
         self._state = build_state(build_model(self._recipe, self._world), self._train)
         if complete:
             self._take_up(complete[-1])
@@ -157,9 +158,8 @@ class _Run:
         state, step = self._state, self._counters.step
         batch = self._next_batch()
         rows = self._text.batches.batch(batch.first, batch.size, self._world.rank, self._world.size)
-        gradients = compute_gradients(
-            state.model, torch.from_numpy(rows).to(self._world.device), self._train, self._world, step, self._steps
-        )
+        tokens = torch.from_numpy(rows).to(self._world.device)
+        gradients = compute_gradients(state.model, tokens, self._train, self._world, step, self._steps, self._teacher)
         verdict = state.guard.judge(batch, gradients.loss, gradients.norm_value)
         if verdict is Verdict.NON_FINITE or (verdict is Verdict.SPIKE and self._train.guard.spike != "warn"):
             self._heal(verdict, batch, gradients)
@@ -185,9 +185,8 @@ class _Run:
     def _gradients_agree(self, most: int) -> bool:
         size = self._train.batch_sequences
         batches = (torch.from_numpy(self._text.batches.batch(i * size, size, 0, 1)) for i in range(AGREEMENT_BATCHES))
-        return gradients_agree(
-            self._state.model, batches, self._train, self._world, self._counters.step, self._steps, most
-        )
+        step, teacher = self._counters.step, self._teacher
+        return gradients_agree(self._state.model, batches, self._train, self._world, step, self._steps, most, teacher)
 
     def _next_batch(self) -> Batch:
         step = self._counters.step

@@ -78,6 +78,7 @@ class Meter:
             max_vio_global=self._global_violation(gradients.loads),
             expert_load=tuple(map(tuple, gradients.loads.tolist())) if records_load else None,
             memory_bytes=memory_bytes(self._world.device),
+            teacher_kl=gradients.teacher_kl if train.teacher is not None else None,
         )
 
     def _global_violation(self, loads: Tensor) -> float:

@@ -70,6 +70,8 @@ class StepMetrics:
     """Tokens of each expert, by layer; None at steps that do not record it."""
     memory_bytes: int
     """Most memory held so far: on the device, or resident on a CPU."""
+    teacher_kl: float | None = None
+    """KL(teacher, model); None without a teacher."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What stands before the first step: the text, checked against the recipe, and the model, laid over the processes."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,9 @@ from fathom.errors import RecipeError
 from fathom.model.transformer import Transformer
 from fathom.parallel.fsdp import shard
 from fathom.parallel.mesh import World
+from fathom.train.objective import Teacher
 from fathom.weights.load import load
+from fathom.weights.located import located
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 NOT_THE_NETWORK = {"extra", "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id"}
@@ -129,3 +132,31 @@ def _model_of(folder: Path, config: ModelConfig) -> Transformer:
             f"model.folder = '{folder}' to take the network from there."
         )
     return model
+
+
+def build_teacher(recipe: Recipe, text: Text, world: World) -> Teacher | None:
+    """The recipe's teacher, whole on this process's device in the compute dtype; `RecipeError` if it cannot teach."""
+    wanted = recipe.train.teacher
+    if wanted is None:
+        return None
+    folder = located(wanted.folder)
+    first, second = (json.loads((f / "tokenizer.json").read_text(encoding="utf-8")) for f in (folder, text.folder))
+    if first != second:
+        raise RecipeError(
+            f"train.teacher.folder = {wanted.folder} has another tokenizer than the corpus in {text.folder}, so a "
+            "token of one means nothing to the other: set corpus.tokenizer to the teacher's folder."
+        )
+    model = load(folder, dtype=DTYPES[recipe.train.precision]).to(world.device).eval().requires_grad_(False)
+    model.compute_dtype = DTYPES[recipe.train.precision]
+    config = model.config
+    if len(model.head_weight) != recipe.model.vocab_size:
+        raise RecipeError(
+            f"train.teacher.folder = {wanted.folder} predicts {len(model.head_weight):,} tokens, and model.vocab_size "
+            f"= {recipe.model.vocab_size:,}: a student needs as many as its teacher."
+        )
+    if recipe.train.sequence_length > config.max_position_embeddings:
+        raise RecipeError(
+            f"train.sequence_length = {recipe.train.sequence_length}, and the teacher {wanted.folder} reads at most "
+            f"{config.max_position_embeddings} tokens: shorten the sequences."
+        )
+    return Teacher(model, wanted.share)

@@ -11,7 +11,7 @@ from fathom.parallel.fsdp import local, synchronise_gradients
 from fathom.parallel.mesh import World
 from fathom.train import schedule
 from fathom.train.balance import max_violation, update_biases
-from fathom.train.objective import Weights, objective
+from fathom.train.objective import Teacher, Weights, objective
 from fathom.train.optimizer import Optimizer, clip_gradients, square_norm
 
 
@@ -21,6 +21,8 @@ class Gradients:
 
     loss: float
     """Mean nll of the next token in nats."""
+    teacher_kl: float
+    """Mean KL(teacher, model) in nats; 0 without a teacher."""
     mtp_loss: tuple[float, ...]
     """The same for each MTP depth."""
     balance_loss: float
@@ -35,7 +37,13 @@ class Gradients:
 
 
 def compute_gradients(
-    model: Transformer, rows: Tensor, train: TrainConfig, world: World, step: int, steps: int | None
+    model: Transformer,
+    rows: Tensor,
+    train: TrainConfig,
+    world: World,
+    step: int,
+    steps: int | None,
+    teacher: Teacher | None = None,
 ) -> Gradients:
     """Form the gradients of the batch of `step`; `rows` (B, S + 1 + depths) are this process's share of it."""
     weights = Weights(schedule.mtp_weight(train, step, steps), train.mtp.sequence_share, schedule.balance_alpha(train))
@@ -44,7 +52,7 @@ def compute_gradients(
     parts = rows.split(train.micro_batch_sequences)
     for index, part in enumerate(parts):
         synchronise_gradients(model, index == len(parts) - 1)
-        terms = objective(model, part, weights, batch)
+        terms = objective(model, part, weights, batch, teacher)
         # FSDP averages over processes, and the terms are shares of a sum.
         (terms.loss * world.size).backward()
         sums = terms.sums if sums is None else sums + terms.sums
@@ -58,15 +66,16 @@ def compute_gradients(
     norm = numbers[-1].sqrt()
     tokens = batch * (rows.shape[1] - 1 - model.config.num_nextn_predict_layers)
     values = torch.cat([numbers[:-1], norm.view(1), max_violation(loads)]).tolist()
-    modules = sums.shape[0] - 2
+    modules = sums.shape[0] - 3
     return Gradients(
         loss=values[0] / tokens,
-        balance_loss=values[1] / batch,
-        mtp_loss=tuple(value / tokens for value in values[2 : 2 + modules]),
+        teacher_kl=values[1] / tokens,
+        balance_loss=values[2] / batch,
+        mtp_loss=tuple(value / tokens for value in values[3 : 3 + modules]),
         norm=norm,
-        norm_value=values[2 + modules],
+        norm_value=values[3 + modules],
         loads=loads,
-        max_vio=tuple(values[3 + modules :]),
+        max_vio=tuple(values[4 + modules :]),
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from fathom.config.train import TrainConfig
 from fathom.model.transformer import Transformer
 from fathom.parallel.mesh import World
+from fathom.train.objective import Teacher
 from fathom.train.step import compute_gradients, gradients_of
 
 TRIAL_STEPS = 2
@@ -115,6 +116,7 @@ def gradients_agree(
     step: int,
     steps: int | None,
     most: int,
+    teacher: Teacher | None = None,
 ) -> bool:
     """Whether one thread forms bit for bit the gradients that `most` threads form, for each of these batches.
 
@@ -125,7 +127,7 @@ def gradients_agree(
         found: list[list[Tensor]] = []
         for threads in (1, most):
             torch.set_num_threads(threads)
-            compute_gradients(model, rows, train, world, step, steps)
+            compute_gradients(model, rows, train, world, step, steps, teacher)
             found.append([gradient.clone() for gradient in gradients_of(model)])
             model.zero_grad(set_to_none=True)
         if not all(torch.equal(one, other) for one, other in zip(*found, strict=True)):
