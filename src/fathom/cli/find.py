@@ -36,7 +36,7 @@ def model_folder(name: str | None, runs: Path = RUNS) -> Path:
     from fathom.weights.located import is_repository, located
     from fathom.weights.shipped import SHIPPED
 
-    if name in SHIPPED or is_repository(name):
+    if name in SHIPPED or is_repository(name) or Path(name).is_file():
         return located(name)
     raise UsageError(f"There is no model '{name}': name a model folder or a run; `fathom models` lists those at hand.")
 

@@ -21,6 +21,7 @@ from fathom.weights.card import PROVENANCE, with_note
 from fathom.weights.contents import whole_contents
 from fathom.weights.finite import checked
 from fathom.weights.load import read_config
+from fathom.weights.pickles import is_pickle, refusal
 from fathom.weights.shards import Planned, write_shards
 from fathom.weights.tensors import TensorFiles
 
@@ -60,6 +61,8 @@ def convert(
     _check_apart(source, target)
     if form == "hf":
         check_replaceable(target)
+    if source.is_file() and is_pickle(source):
+        raise WeightsError(refusal(source))
     if source.suffix == ".gguf" or source.is_file():
         _from_gguf(source, target, form, kind, mtp, quiet)
     elif form == "gguf":

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from fathom.errors import WeightsError
+from fathom.weights.pickles import is_pickle, refusal
 from fathom.weights.shipped import SHIPPED, Say, shipped_folder, tell
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -21,6 +22,8 @@ def located(name: str | Path, say: Say = tell) -> Path:
     if path.is_dir():
         return path
     if path.is_file():
+        if is_pickle(path):
+            raise WeightsError(refusal(path))
         way = "convert it first, `fathom convert FILE.gguf FOLDER`" if path.suffix == ".gguf" else "name its folder"
         raise WeightsError(f"{path} is a file, where a model is a folder: {way}.")
     if str(name) in SHIPPED:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fathom.errors import WeightsError
+from fathom.weights.pickles import SUFFIXES, WAY_OUT, is_pickle, refusal
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -139,6 +140,8 @@ def _header(path: Path) -> dict[str, Stored]:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
     except (OSError, SafetensorError, ValueError) as error:
+        if path.is_file() and is_pickle(path):
+            raise WeightsError(refusal(path)) from None
         raise WeightsError(f"{path}: truncated or damaged ({error}). Copy or download the file again.") from None
     header.pop("__metadata__", None)
     return {
@@ -180,12 +183,9 @@ def _files(folder: Path, weight_map: dict[str, str]) -> list[Path]:
         return [folder / shard for shard in shards]
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
     if pickles:
-        raise WeightsError(
-            f"{folder}: holds pickled weights only ({_some(pickles)}), and opening a pickle can run any program. "
-            "Convert them to safetensors where you trust them, for instance with transformers' save_pretrained."
-        )
+        raise WeightsError(f"{folder}: holds pickled weights only ({_some(pickles)}). {WAY_OUT}")
     raise WeightsError(f"{folder}: holds no weights, neither {SINGLE} nor {INDEX}.")
 
 
