@@ -17,7 +17,7 @@ from fathom.errors import CheckpointError, RecipeError, TrainingError, UsageErro
 from fathom.reason.language import language_share
 from fathom.reason.registry import TASKS, make_task
 from fathom.reason.response import response_of
-from fathom.reason.stage_texts import Choosy, write_general, write_readable
+from fathom.reason.stage_texts import Choosy, write_readable, write_solved
 from fathom.reason.stages import STAGES, UnwatchedStages, run_stages
 from fathom.reason.stages_again import set_stages_aside
 from fathom.reason.task import is_held_out
@@ -315,7 +315,7 @@ def test_texts_are_written_in_the_languages_of_their_problems(tmp_path):
 
 
 def test_general_texts_hold_no_held_out_problem(tmp_path):
-    write_general(Instructions(), 100, 1, tmp_path / "general.jsonl")
+    write_solved(Instructions(), 100, 1, tmp_path / "general.jsonl")
     prompts = {json.loads(line)["prompt"] for line in (tmp_path / "general.jsonl").read_text().splitlines()}
     rng = random.Random(8)
     held = [problem for _ in range(500) if is_held_out(problem := Instructions().sample(rng))]

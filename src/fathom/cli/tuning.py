@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -53,11 +54,15 @@ def stopped(where: str, stop: "Interruption") -> NoReturn:
     raise typer.Exit(stop.exit_status)
 
 
-def told(result: "RunResult", run: Path, report: Path, *, json: bool) -> None:
-    """The answer of a finished run."""
+def told(
+    result: "RunResult", run: Path, report: Path, controls: "Mapping[str, RunResult] | None" = None, *, json: bool
+) -> None:
+    """The answer of a finished run, and of its controls by their names."""
+    beside = {name: trained.judgements[max(trained.judgements)] for name, trained in (controls or {}).items()}
     if json:
         facts = {"run": str(run), "model": str(result.model), "report": str(report), "steps": result.steps}
-        answer_json(facts | {"seconds": result.seconds, "judgements": result.judgements})
+        facts |= {"seconds": result.seconds, "judgements": result.judgements}
+        answer_json(facts | ({"controls": beside} if beside else {}))
         return
     if result.judgements:
         first, last = result.judgements[min(result.judgements)], result.judgements[max(result.judgements)]
@@ -67,6 +72,8 @@ def told(result: "RunResult", run: Path, report: Path, *, json: bool) -> None:
         if "forced" in first:
             reached = first["forced"]["accuracy"]
             answer(f"the base, made to begin with a checked attempt that failed: accuracy {reached:.3f}")
+    for name, found in beside.items():
+        answer(f"control {name}: accuracy {found['accuracy']:.3f}")
     answer(f"model: {result.model}")
     answer(f"report: {report}")
 

@@ -29,6 +29,8 @@ class SampledConfig(Section):
     """Keep only texts whose answer is right (rejection sampling); off, wrong ones too, as the model writes them."""
     keep: int | None = Field(default=None, gt=0)
     """Texts kept of one problem at most; left out, all that may be."""
+    duplicates: bool = False
+    """Keep a text that is equal to another on its problem."""
     line_repeats: int = Field(default=2, gt=0)
     """Texts in which one line stands more often than this go round in circles, and are left out."""
     seed: int = Field(default=1, ge=0)

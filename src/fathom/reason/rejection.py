@@ -114,7 +114,7 @@ def kept_line(problem: Problem, reply: str) -> dict[str, Any]:
 
 
 def kept_texts(group: Group, config: SampledConfig, counts: Counter[str]) -> list[Rollout]:
-    """The texts of a problem that are right, finished and do not repeat themselves or each other; adds to `counts`."""
+    """The texts of a problem that are right, finished and no repetitions, as `config` has it; adds to `counts`."""
     kept: list[Rollout] = []
     for text in group.rollouts:
         fault = _fault(text, kept, config)
@@ -134,7 +134,7 @@ def _fault(text: Rollout, kept: list[Rollout], config: SampledConfig) -> str | N
     lines = Counter(line for line in text.text.split("\n") if line.strip())
     if lines and max(lines.values()) > config.line_repeats:
         return "repeating"
-    if any(other.text == text.text for other in kept):
+    if not config.duplicates and any(other.text == text.text for other in kept):
         return "duplicate"
     return "surplus" if config.keep is not None and len(kept) >= config.keep else None
 

@@ -28,15 +28,16 @@ def fine_tune(
     *,
     task: Task | None = None,
     around: Surroundings | None = None,
+    judged_by: Sampling | None = None,
 ) -> RunResult:
     """Tune the model in folder `base` on the pairs of `files` in the folder `run`; the same call goes on exactly.
 
-    With a `task` the model is judged on its held-out problems, before and after.
+    With a `task` the model is judged on its held-out problems, before and after; `judged_by`, drawn as another run's.
     """
     around, config = around or Surroundings(), recipe.sft
     with claimed(run) if around.world.is_main else nullcontext():
         identity = recipe.model_dump(mode="json", exclude={"about", "files"})
-        trainer = tuned(config, base, run, identity, task, around)
+        trainer = tuned(config, base, run, identity, task, around, judged_by)
         pairs = read_pairs(files, trainer.tokenizer, trainer.model.config.max_position_embeddings)
         trainer.belongs_to(digest_of(pairs))
         steps = config.epochs * steps_of_epoch(len(pairs), config.batch_texts)
@@ -52,10 +53,16 @@ def fine_tune(
 
 
 def tuned(
-    config: TuningConfig, base: Path, run: Path, identity: dict[str, Any], task: Task | None, around: Surroundings
+    config: TuningConfig,
+    base: Path,
+    run: Path,
+    identity: dict[str, Any],
+    task: Task | None,
+    around: Surroundings,
+    judged_by: Sampling | None = None,
 ) -> Trainer:
     """The model of folder `base` in a run that goes by `config`."""
-    how = Sampling(config.evaluate_texts, config.max_tokens)
+    how = judged_by or Sampling(config.evaluate_texts, config.max_tokens)
     return Trainer(
         base,
         run,

@@ -65,13 +65,15 @@ def write_readable(task: Readable, sampled: Path, path: Path) -> Counter[str]:
     return counts
 
 
-def write_general(task: Teachable, texts: int, seed: int, path: Path) -> None:
-    """Write so many training problems of a task that needs no thinking, with helpful replies."""
+def write_solved(task: Teachable, texts: int, seed: int, path: Path, ending: str = "") -> None:
+    """Write so many training problems of a task with its own right replies, each with `ending` at its end."""
     rng = random.Random(f"{seed} general")
     records = []
     for _ in range(texts):
         problem = draw(task, rng, held_out=False)
-        records.append({"prompt": problem.prompt, "reply": task.searching(problem, rng), "language": problem.language})
+        records.append(
+            {"prompt": problem.prompt, "reply": task.searching(problem, rng) + ending, "language": problem.language}
+        )
     _write(path, records)
 
 

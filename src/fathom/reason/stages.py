@@ -27,7 +27,7 @@ from fathom.reason.documents import Teachable
 from fathom.reason.registry import make_task
 from fathom.reason.rejection import sample_texts
 from fathom.reason.sft import fine_tune
-from fathom.reason.stage_texts import Choosy, Readable, write_general, write_readable
+from fathom.reason.stage_texts import Choosy, Readable, write_readable, write_solved
 from fathom.reason.task import Task
 from fathom.reason.tasks.mixed import Mixed
 from fathom.reason.trainer import RunResult, Surroundings, Unwatched, Watcher
@@ -150,7 +150,7 @@ class _Stages:
             self.models["dev2"], recipe.dev3.texts, Choosy(self._reasoning, recipe.dev3.least_language)
         )
         general = self._place / "general.jsonl"
-        write_general(self._general, recipe.dev3.general_texts, recipe.dev3.texts.seed, general)
+        write_solved(self._general, recipe.dev3.general_texts, recipe.dev3.texts.seed, general)
         self._tune(recipe.dev3.sft, base, [sampled, general])
         self._begin("r1")
         both = TaskConfig(name="mixed", options={"general_share": recipe.general_share, **self._names()})

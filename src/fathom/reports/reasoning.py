@@ -1,11 +1,13 @@
 """The page of a reasoning run: what reinforcement changed, in curves, figures and transcripts."""
 
 import os
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from fathom.config.reason import ReasonRecipe
+from fathom.reports.beside import Judged, beside, controls_of, pass_at
 from fathom.reports.chart import HALF, Chart, Series
 from fathom.reports.html import Cell, Tile, number, page, pair, section, table, tiles
 from fathom.reports.words import duration
@@ -29,16 +31,25 @@ def write_reasoning_report(run: Path, recipe: ReasonRecipe) -> Path:
     steps = read_lines(run / "metrics.jsonl")
     judgements = {int(step): values for step, values in read_json(run / "judgements.json", {}).items()}
     samples = read_lines(run / "samples.jsonl")
-    text = page(f"Reasoning: {run.resolve().name}", recipe.about, _body(steps, judgements, samples), _foot(run))
+    body = _body(steps, judgements, samples, controls_of(run))
+    text = page(f"Reasoning: {run.resolve().name}", recipe.about, body, _foot(run))
     partial = run / f"{NAME}.partial"
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, run / NAME)
     return run / NAME
 
 
-def _body(steps: list[dict[str, Any]], judgements: dict[int, dict[str, Any]], samples: list[dict[str, Any]]) -> str:
+def _body(
+    steps: list[dict[str, Any]],
+    judgements: dict[int, dict[str, Any]],
+    samples: list[dict[str, Any]],
+    controls: Mapping[str, Judged],
+) -> str:
     body = _figures(steps, judgements)
     body += section("Held-out problems", _passes(judgements) + _pass_table(judgements), PASS_NOTE)
+    if len(judgements) > 1 or controls:
+        first, last = judgements[min(judgements)], judgements[max(judgements)]
+        body += section("Did it learn, or choose?", beside(first, last, controls), BESIDE_NOTE)
     reward = Chart("Reward", "step", "reward", [Series("reward", _points(steps, "reward"), "one", smooth=True)])
     body += section("Reward in training", reward.svg())
     charts = [
@@ -51,9 +62,10 @@ def _body(steps: list[dict[str, Any]], judgements: dict[int, dict[str, Any]], sa
     return body + section("Before and after", _transcripts(samples))
 
 
-PASS_NOTE = (
-    "pass@k is the chance that one of k texts is right. Where the base's pass@16 was high already, reinforcement made "
-    "likely what the base could do and seldom did; it is not a new skill."
+PASS_NOTE = "pass@k is the chance that one of k texts is right."
+BESIDE_NOTE = (
+    "The same held-out problems for all. Controls are the same base trained otherwise: by a reward that means nothing, "
+    "by one for the form alone, by cross-entropy on the right ones of as many own texts, and on written replies."
 )
 
 
@@ -79,7 +91,7 @@ def _passes(judgements: dict[int, dict[str, Any]]) -> str:
     ks = sorted({int(k) for values in judgements.values() for k in values["pass_at"]})
     shown = [k for k in ks if k in (1, 4, 16)]
     series = [
-        Series(f"pass@{k}", [(step, _at(values, k)) for step, values in judgements.items()], style, dots=True)
+        Series(f"pass@{k}", [(step, pass_at(values, k)) for step, values in judgements.items()], style, dots=True)
         for k, style in zip(shown, ("one", "two", "three"), strict=False)
     ]
     return Chart("pass@k on held-out problems", "step", "share", series, from_zero=True).svg()
@@ -90,19 +102,14 @@ def _pass_table(judgements: dict[int, dict[str, Any]]) -> str:
         return ""
     ks = sorted(int(k) for k in judgements[min(judgements)]["pass_at"])
     rows: list[list[str | Cell]] = [
-        [f"step {step}", *(number(f"{_at(judgements[step], k):.3f}") for k in ks)]
+        [f"step {step}", *(number(f"{pass_at(judgements[step], k):.3f}") for k in ks)]
         for step in (min(judgements), max(judgements))
     ]
     if "forced" in judgements[min(judgements)]:
         forced = judgements[min(judgements)]["forced"]
-        made = [number(f"{_at(forced, k):.3f}") for k in ks]
+        made = [number(f"{pass_at(forced, k):.3f}") for k in ks]
         rows.insert(1, ["step 0, made to begin with a failed, checked attempt", *made])
     return table(("", *(f"pass@{k}" for k in ks)), rows)
-
-
-def _at(values: dict[str, Any], k: int) -> float:
-    found = values["pass_at"]
-    return float(found[k] if k in found else found[str(k)])
 
 
 def _transcripts(samples: list[dict[str, Any]]) -> str:
