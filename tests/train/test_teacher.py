@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fathom.errors import RecipeError
 from fathom.model.transformer import Transformer
 from fathom.parallel.mesh import World
 from fathom.train.loop import train
 from fathom.train.objective import Teacher, Weights, objective
-from fathom.train.prepare import build_teacher, open_text
-from tiny_run import tiny_recipe
+from fathom.train.prepare import build_model, build_teacher, open_text
+from tiny_run import tiny_recipe, weights
 
 CPU = World(torch.device("cpu"))
 ALONE = Weights(mtp=0.0, mtp_share=1.0, balance=0.0)
@@ -34,6 +35,20 @@ def test_a_student_comes_nearer_to_its_teacher(finished: Path, corpus: Path, tmp
     train(tiny_recipe(f"train.teacher.folder={finished}"), tmp_path / "run", corpus=corpus)
     found = [step["teacher_kl"] for step in steps(tmp_path / "run")]
     assert found[-1] < 0.6 * found[0]
+
+
+def test_what_is_frozen_stands_still(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    beginning = (f"train.initialise_from={finished}", "train.steps=3", 'train.only=[".mlp."]')
+    train(tiny_recipe(f"train.teacher.folder={finished}", "train.teacher.share=0", *beginning), tmp_path, corpus=corpus)
+    before, after = load_file(finished / "model.safetensors"), weights(tmp_path)
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert any(name.endswith(".down_proj.weight") for name in moved)
+    assert all(".mlp." in name for name in moved)
+
+
+def test_a_part_that_no_parameter_has_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"train\.only.*'\.ffn\.'"):
+        build_model(tiny_recipe('train.only=[".mlp.", ".ffn."]'), CPU)
 
 
 def test_a_run_without_a_teacher_tells_no_distance(finished: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from fathom.config.base import Section
+from fathom.config.teacher import TeacherConfig
 
 
 class BatchRamp(Section):
@@ -134,16 +135,6 @@ class MTPConfig(Section):
     """Share of the run at which the weight changes. V3: 0.682 (10T of 14.8T tokens)."""
 
 
-class TeacherConfig(Section):
-    """A finished model whose predictions are learned, beside the text or instead of it."""
-
-    folder: Path
-    """Its folder, or a name that `fathom models` lists; with the corpus's tokenizer. Every process holds it whole."""
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the main loss that is the KL divergence of the model's next-token distribution from the teacher's, over
-    the whole vocabulary (Hinton et al. 2015, temperature 1); the rest is the text's cross-entropy."""
-
-
 class EMAConfig(Section):
     """An exponential moving average of the parameters, kept in CPU memory: an early view of the model after decay."""
 
@@ -218,6 +209,9 @@ class TrainConfig(Section):
     """The load over the experts."""
     mtp: MTPConfig = MTPConfig()
     """Multi-token prediction's weight."""
+    only: tuple[str, ...] = ()
+    """Train the parameters alone whose names contain one of these, `.mlp.` say; all, where empty. The others stand
+    still."""
     teacher: TeacherConfig | None = None
     """A model to learn from; none, unless named."""
     ema: EMAConfig = EMAConfig()

@@ -59,13 +59,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(64, CHUNK_BYTES // (4 * weight.shape[0]) // 64 * 64)
         nll = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if relative is not None else None
-        grad_weight = torch.zeros_like(weight, dtype=wide) if relative is not None else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
         for a in range(0, hidden.shape[0], rows):
             h, target = hidden[a : a + rows], targets[a : a + rows]
             of_rows = None if relative is None else relative[a : a + rows]
             nll[a : a + rows], gradient = _loss_and_gradient(F.linear(h, matrix), target, of_rows)
-            if grad_hidden is not None and grad_weight is not None:
+            if grad_hidden is not None:
                 torch.mm(gradient, matrix, out=grad_hidden[a : a + rows])
+            if grad_weight is not None:
                 grad_weight += torch.mm(gradient.t(), h)
         ctx.weight_dtype, ctx.largest = weight.dtype, largest
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -77,7 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = ctx.largest * grad_loss
-        return grad_hidden * scale, (grad_weight * scale).to(ctx.weight_dtype), None, None
+        of_weight = None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype)
+        return grad_hidden * scale, of_weight, None, None
 
 
 def linear_cross_entropy(

@@ -56,7 +56,8 @@ class _LinearDistillation(torch.autograd.Function):
         relative = (token_weights / largest).to(wide)
         rows = max(64, CHUNK_BYTES // (4 * weight.shape[0]) // 64 * 64)
         nll, kl = (torch.empty(hidden.shape[0], dtype=wide, device=hidden.device) for _ in range(2))
-        grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight, dtype=wide)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
         for a in range(0, hidden.shape[0], rows):
             part = slice(a, a + rows)
             mine = F.linear(hidden[part], matrix).log_softmax(-1, dtype=wide)
@@ -69,7 +70,8 @@ class _LinearDistillation(torch.autograd.Function):
             gradient.scatter_add_(1, target, torch.full_like(target, -(1 - share), dtype=wide))
             gradient = gradient.mul_(relative[part, None]).to(hidden.dtype)
             torch.mm(gradient, matrix, out=grad_hidden[part])
-            grad_weight += torch.mm(gradient.t(), hidden[part])
+            if grad_weight is not None:
+                grad_weight += torch.mm(gradient.t(), hidden[part])
         ctx.weight_dtype, ctx.largest = weight.dtype, largest
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(nll, kl)
@@ -80,7 +82,8 @@ class _LinearDistillation(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = ctx.largest * grad_loss
-        return grad_hidden * scale, (grad_weight * scale).to(ctx.weight_dtype), None, None, None, None, None
+        of_weight = None if grad_weight is None else (grad_weight * scale).to(ctx.weight_dtype)
+        return grad_hidden * scale, of_weight, None, None, None, None, None
 
 
 def linear_distillation(

@@ -112,11 +112,26 @@ def build_model(recipe: Recipe, world: World) -> Transformer:
     else:
         model = Transformer(recipe.model)
         model.init_weights(torch.Generator().manual_seed(recipe.train.seed))
+    _freeze(model, recipe.train.only)
     model.to(world.device)
     model.compute_dtype = DTYPES[recipe.train.precision]
     model.recompute = recipe.train.recompute
     shard(model, world, reshard_after_forward=recipe.parallel.reshard_after_forward)
     return model.train()
+
+
+def _freeze(model: Transformer, only: tuple[str, ...]) -> None:
+    """Let only parameters learn whose names contain one of `only`; `RecipeError` where one is in no name."""
+    if not only:
+        return
+    names = [name for name, _ in model.named_parameters()]
+    unknown = [part for part in only if not any(part in name for name in names)]
+    if unknown:
+        raise RecipeError(
+            f"train.only = {list(only)}: no parameter's name contains {unknown[0]!r}; names are such as {names[-1]}."
+        )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(part in name for part in only))
 
 
 def _model_of(folder: Path, config: ModelConfig) -> Transformer:

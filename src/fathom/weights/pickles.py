@@ -14,7 +14,7 @@ ZIP = b"PK\x03\x04"
 """How the archive begins that torch.save puts its pickle into."""
 WAY_OUT = (
     "Opening a pickle can run any program, so Fathom never does. Take the model's safetensors files instead or, where "
-    "you trust this one, write them with transformers: `AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)`."
+    "you trust this one, make them with transformers: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)."
 )
 
 
