@@ -84,8 +84,11 @@ void dots_rows(const T* const* x, int64_t M, const T* const* w, int64_t K, float
     }
 }
 
+// Rows that a core's first cache holds beside some columns: no more are taken at once where there are many.
+const int64_t ROWS_BYTES = 28 << 10;
+
 template <class T>
-void dots_of(const T* const* x, int64_t M, const T* const* w, int64_t N, int64_t K, float* out, int64_t stride, int64_t ahead) {
+void dots_panel(const T* const* x, int64_t M, const T* const* w, int64_t N, int64_t K, float* out, int64_t stride, int64_t ahead) {
     for (int64_t n = 0; n < N;) {
         const T* last[8];
         const T* const* columns = w + n;
@@ -113,6 +116,13 @@ void dots_of(const T* const* x, int64_t M, const T* const* w, int64_t N, int64_t
             }
         n += taken;
     }
+}
+
+template <class T>
+void dots_of(const T* const* x, int64_t M, const T* const* w, int64_t N, int64_t K, float* out, int64_t stride, int64_t ahead) {
+    int64_t most = std::max<int64_t>(ROWS_BYTES / (K * sizeof(T)) / TILE_ROWS, 1) * TILE_ROWS;
+    for (int64_t m = 0; m < M; m += most)
+        dots_panel(x + m, std::min(most, M - m), w, N, K, out + m * stride, stride, m ? 0 : ahead);
 }
 
 // A step of a weighted sum of rows: two rows at a time, 16 columns of each.
