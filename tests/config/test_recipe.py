@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fathom.config.recipe import Recipe, differing_fields
+from fathom.config.recipe import Recipe
 from fathom.errors import RecipeError
 
 SMALL = """
@@ -129,7 +129,15 @@ def test_recipes_are_the_same_but_for_what_is_learned(recipe_file: Path) -> None
     recipe = Recipe.load(recipe_file)
     calmer = Recipe.load(recipe_file, ["train.keep_last=9", "parallel.device=cpu", "about=x"])
     faster = Recipe.load(recipe_file, ["train.optimizer.learning_rate=0.1"])
-    assert differing_fields(recipe.identity(), calmer.identity()) == []
-    assert differing_fields(recipe.identity(), faster.identity()) == [
-        "train.optimizer.learning_rate (0.1 there, 0.00022 here)"
+    assert recipe.differing_fields(calmer.identity()) == []
+    assert recipe.choices() == calmer.choices() != faster.choices()
+    assert recipe.differing_fields(faster.identity()) == ["train.optimizer.learning_rate (0.1 there, 0.00022 here)"]
+
+
+def test_a_field_that_came_later_had_its_default_before(recipe_file: Path) -> None:
+    older = Recipe.load(recipe_file).identity()
+    assert older.pop("train.mtp.sequence_share") == 1.0
+    assert Recipe.load(recipe_file).differing_fields(older) == []
+    assert Recipe.load(recipe_file, ["train.mtp.sequence_share=0.5"]).differing_fields(older) == [
+        "train.mtp.sequence_share (None there, 0.5 here)"
     ]

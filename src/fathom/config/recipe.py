@@ -79,19 +79,29 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what is learned, by dotted path."""
-        flat = flatten(self.model_dump(mode="json"))
-        free = (*FREE_FIELDS, "about")
-        return {key: value for key, value in flat.items() if not any(_within(key, prefix) for prefix in free)}
+        return _deciding(self.model_dump(mode="json"))
+
+    def choices(self) -> dict[str, Any]:
+        """Those of them that are not at their default: the same for a version that knows more fields."""
+        return _deciding(self.model_dump(mode="json", exclude_defaults=True))
+
+    def differing_fields(self, identity: dict[str, Any]) -> list[str]:
+        """The fields in which another recipe's `identity` differs, each as `field (there, here)`.
+
+        A field that it does not know, for it was written before there was one, had what is the default now.
+        """
+        mine = self.identity()
+        later = mine.keys() - identity.keys() - self.choices().keys()
+        return [
+            f"{name} ({identity.get(name)!r} there, {mine.get(name)!r} here)"
+            for name in sorted((mine.keys() | identity.keys()) - later)
+            if mine.get(name) != identity.get(name)
+        ]
 
 
-def differing_fields(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The fields in which two recipes' identities differ, each as `field: mine, theirs`."""
-    names = sorted(mine.keys() | theirs.keys())
-    return [
-        f"{name} ({theirs.get(name)!r} there, {mine.get(name)!r} here)"
-        for name in names
-        if mine.get(name) != theirs.get(name)
-    ]
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    free = (*FREE_FIELDS, "about")
+    return {key: value for key, value in flatten(values).items() if not any(_within(key, prefix) for prefix in free)}
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fathom.config.recipe import Recipe, differing_fields
+from fathom.config.recipe import Recipe
 from fathom.errors import CheckpointError, TrainingError
 from fathom.kernels.memory import keep_freed_memory
 from fathom.parallel.mesh import World, processes
@@ -66,7 +66,7 @@ class _Run:
         self._begin = time.monotonic()
         self._durations: list[float] = []
         self._store = CheckpointStore(folder.checkpoints, world, recipe.train.keep_last)
-        self._memory = RunMemory([recipe.identity(), text.digest], world)
+        self._memory = RunMemory([recipe.choices(), text.digest], world)
         self._incidents: list[dict[str, Any]] = self._memory.recall(folder.incidents).get("incidents", [])
         self._steps = known_length(recipe.train) or self._memory.recall(folder.length).get("steps")
         adapts = recipe.parallel.adapt_threads and world.device.type == "cpu" and world.size == 1
@@ -111,7 +111,7 @@ class _Run:
 
     def _refuse_another_recipe(self, checkpoint: Checkpoint) -> None:
         facts = checkpoint.facts()
-        fields = differing_fields(self._recipe.identity(), facts["recipe"])
+        fields = self._recipe.differing_fields(facts["recipe"])
         if facts["corpus"] != self._text.digest:
             fields.append(f"the text (its training tokens or tokenizer are not those of {self._text.folder})")
         if fields:
