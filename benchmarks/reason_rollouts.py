@@ -1,6 +1,7 @@
 """Texts a second of a reinforcement step, and the step itself, beside transformers and TRL at equal settings.
 
-    python benchmarks/reason_rollouts.py [--policy r1-zero-laptop] [--threads 1] [--rounds 3]
+    python benchmarks/reason_rollouts.py [--policy r1-zero-laptop] [--threads 1] [--rounds 3] [--dtype bf16]
+                                         [--parts rollouts step] [--settings laptop smollm2]
 
 Rollouts: the same prompts, each as often as its group is large, at temperature 1, up to the same number of new tokens,
 by Fathom's engine and by `transformers.generate` in TRL's manner: prompts repeated and padded on the left, one call for
@@ -11,8 +12,10 @@ Step: forward and backward pass of the policy loss on the texts that Fathom wrot
 `trl` can be imported, and plain transformers with a (tokens, vocabulary) log-softmax. Peak memory is the process's,
 less what it held before.
 
-Each contender has a process of its own, one after the other. Seconds are of processor time, which neighbours disturb
-less than the clock; both are in the JSON.
+All compute in `--dtype`. Fathom's weights are FP32, as training has them. transformers is measured twice in bf16: with
+weights held in bf16, and as TRL's trainer has it unless told otherwise, FP32 weights under autocast (`autocast`). Each
+contender has a process of its own, one after the other. Seconds are of processor time on one thread, which neighbours
+disturb less than the clock; on several, of the clock.
 """
 
 import argparse
@@ -31,7 +34,7 @@ from typing import Any
 
 import common
 
-CONTENDERS = ("fathom", "transformers", "trl")
+CONTENDERS = ("fathom", "transformers", "autocast", "trl")
 LENGTH_OF_A_RUN = 600
 
 
@@ -62,6 +65,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--settings", nargs="+", default=["laptop", "smollm2"])
+    parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16", help="of all products")
+    parser.add_argument("--parts", nargs="+", choices=["rollouts", "step"], default=["rollouts", "step"])
     parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--texts", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -70,13 +75,15 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(asked.threads)
-        print(json.dumps(MEASURE[asked.only](chosen[0], asked.texts, asked.rounds)))
+        print(json.dumps(MEASURE[asked.only](chosen[0], asked.texts, asked)))
         return
+    contenders = [one for one in CONTENDERS if one != "trl" or "step" in asked.parts]
+    contenders = [one for one in contenders if one != "autocast" or asked.dtype == "bf16"]
     found: dict[str, dict[str, Any]] = {}
     for setting in chosen:
         with tempfile.TemporaryDirectory() as folder:
             texts = Path(folder) / "texts.pt"
-            found[setting.name] = {name: alone(name, setting, texts, asked) for name in CONTENDERS}
+            found[setting.name] = {name: alone(name, setting, texts, asked) for name in contenders}
     report(found, asked)
 
 
@@ -84,28 +91,30 @@ def alone(contender: str, setting: Setting, texts: Path, asked: argparse.Namespa
     """What a contender's process found; a contender that cannot run says why."""
     command = [sys.executable, __file__, "--only", contender, "--texts", str(texts), "--settings", setting.name]
     command += ["--policy", asked.policy, "--threads", str(asked.threads), "--rounds", str(asked.rounds)]
+    command += ["--dtype", asked.dtype, "--parts", *asked.parts]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LENGTH_OF_A_RUN)
     if done.returncode:
         return {"error": done.stderr.strip().splitlines()[-1]}
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measured(work: Callable[[], Any], rounds: int) -> dict[str, Any]:
-    """Median processor and clock seconds of a call, and the memory that its peak adds."""
+def measured(work: Callable[[], Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """Median seconds of a call, and the memory that its peak adds."""
     work()
     held, clock, processor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, [], []
-    for _ in range(rounds):
+    for _ in range(asked.rounds):
         begin, mine = time.perf_counter(), time.process_time()
         work()
         clock.append(time.perf_counter() - begin)
         processor.append(time.process_time() - mine)
-    return {"seconds": statistics.median(processor), "clock": statistics.median(clock), "peak": held}
+    counted = processor if asked.threads == 1 else clock
+    return {"seconds": statistics.median(counted), "clock": statistics.median(clock), "peak": held}
 
 
 # -- Fathom
 
 
-def fathom(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
+def fathom(setting: Setting, texts: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Write with the engine, keep the texts for the others, and do the loss of `fathom zero`."""
     import torch
 
@@ -120,7 +129,7 @@ def fathom(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
 
     folder = model_folder(setting.model)
     model, tokenizer = load(folder, dtype=torch.float32), Tokenizer(folder)
-    model.compute_dtype = torch.bfloat16
+    model.compute_dtype = dtype_of(asked)
     engine = Engine(model, tokenizer, EngineConfig(max_batch_size=256))
     options = {name: value for name, value in setting.task.items() if name != "name"}
     task, rng = make_task(setting.task["name"], **options), random.Random(1)
@@ -133,12 +142,16 @@ def fathom(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
         tokens.append(sum(len(text.tokens) for group in groups for text in group.rollouts))
         return groups
 
-    rollouts = measured(write, rounds)
+    rollouts = measured(write, asked)
     written = texts_of(write())
     torch.save(
         {"tokens": written.tokens, "prompts": written.prompt_lengths, "mask": written.mask, "ends": tokenizer.eos_id},
         texts,
     )
+    rate = statistics.median(tokens[1:-1]) / rollouts["seconds"]
+    result: dict[str, Any] = {"rollouts": rollouts | {"tokens_per_second": rate}}
+    if "step" not in asked.parts:
+        return result
     # A process that has only loaded the model would be the fair beginning; the engine's cache is let go instead.
     engine.close()
     before = memory()
@@ -150,16 +163,15 @@ def fathom(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
         model.zero_grad(set_to_none=True)
         accumulate(model, [Component("policy", 1.0, written, loss, over)], micro)
 
-    found = measured(step, rounds)
+    found = measured(step, asked)
     found["peak"] = peak() - before
-    rate = statistics.median(tokens[1:-1]) / rollouts["seconds"]
-    return {"rollouts": rollouts | {"tokens_per_second": rate}, "step": found | {"texts_at_once": micro}}
+    return result | {"step": found | {"texts_at_once": micro}}
 
 
 # -- the others
 
 
-def prepared(setting: Setting, texts: Path) -> tuple[Any, Any, dict[str, Any]]:
+def prepared(setting: Setting, texts: Path, dtype: Any) -> tuple[Any, Any, dict[str, Any]]:
     """transformers' model in training, its texts cut to prompts padded on the left and replies on the right."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -167,7 +179,7 @@ def prepared(setting: Setting, texts: Path) -> tuple[Any, Any, dict[str, Any]]:
     from fathom.cli.find import model_folder
 
     given = torch.load(texts)
-    model = AutoModelForCausalLM.from_pretrained(model_folder(setting.model), dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(model_folder(setting.model), dtype=dtype)
     lengths, mask = given["prompts"], given["mask"].long()
     wide, end = int(lengths.max()), given["ends"]
     n, longest = mask.shape
@@ -188,11 +200,48 @@ def prepared(setting: Setting, texts: Path) -> tuple[Any, Any, dict[str, Any]]:
     return model, end, inputs
 
 
-def transformers(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
-    """`generate` as TRL calls it, and the loss of a full log-softmax."""
+def autocast(setting: Setting, texts: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """`generate` with weights in FP32 and each forward pass under autocast, as accelerate wraps a model for TRL."""
     import torch
 
-    model, end, inputs = prepared(setting, texts)
+    model, end, inputs = prepared(setting, texts, torch.float32)
+    model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)
+    return {"rollouts": generated(setting, model, end, inputs, asked)}
+
+
+def transformers(setting: Setting, texts: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """`generate` with weights of the type that is computed in, and the loss of a full log-softmax."""
+    import torch
+
+    model, end, inputs = prepared(setting, texts, dtype_of(asked))
+    result: dict[str, Any] = {"rollouts": generated(setting, model, end, inputs, asked)}
+    if "step" not in asked.parts:
+        return result
+    before, model = memory(), model.train()
+    micro = 64 if setting.name == "laptop" else 16
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        for part in parts(inputs, micro):
+            ids = torch.cat([part["prompt_ids"], part["completion_ids"]], 1)
+            seen = torch.cat([part["prompt_mask"], part["completion_mask"]], 1)
+            kept = part["completion_ids"].shape[1]
+            logits = model(input_ids=ids, attention_mask=seen, logits_to_keep=kept + 1).logits[:, :-1].float()
+            logprobs = logits.log_softmax(-1).gather(2, part["completion_ids"][..., None])[..., 0]
+            ratio, mask = (logprobs - logprobs.detach()).exp(), part["completion_mask"]
+            gain = part["advantages"][:, None]
+            clipped = -torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain)
+            ((clipped * mask).sum(1) / mask.sum(1)).sum().div(len(inputs["advantages"])).backward()
+
+    found = measured(step, asked)
+    found["peak"] = peak() - before
+    return result | {"step": found | {"texts_at_once": micro}}
+
+
+def generated(setting: Setting, model: Any, end: int, inputs: dict[str, Any], asked: argparse.Namespace) -> Any:
+    """What `generate` takes, called as TRL calls it."""
+    import torch
+
     model.eval()
     tokens: list[int] = []
 
@@ -214,30 +263,11 @@ def transformers(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
         tokens.append(int(((ended == 0) | ((ended == 1) & (replies == end))).sum()))
 
     torch.manual_seed(0)
-    rollouts = measured(write, rounds)
-    rate = statistics.median(tokens[1:]) / rollouts["seconds"]
-    before, model = memory(), model.train()
-    micro = 64 if setting.name == "laptop" else 16
-
-    def step() -> None:
-        model.zero_grad(set_to_none=True)
-        for part in parts(inputs, micro):
-            ids = torch.cat([part["prompt_ids"], part["completion_ids"]], 1)
-            seen = torch.cat([part["prompt_mask"], part["completion_mask"]], 1)
-            kept = part["completion_ids"].shape[1]
-            logits = model(input_ids=ids, attention_mask=seen, logits_to_keep=kept + 1).logits[:, :-1].float()
-            logprobs = logits.log_softmax(-1).gather(2, part["completion_ids"][..., None])[..., 0]
-            ratio, mask = (logprobs - logprobs.detach()).exp(), part["completion_mask"]
-            gain = part["advantages"][:, None]
-            clipped = -torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain)
-            ((clipped * mask).sum(1) / mask.sum(1)).sum().div(len(inputs["advantages"])).backward()
-
-    found = measured(step, rounds)
-    found["peak"] = peak() - before
-    return {"rollouts": rollouts | {"tokens_per_second": rate}, "step": found | {"texts_at_once": micro}}
+    found = measured(write, asked)
+    return found | {"tokens_per_second": statistics.median(tokens[1:]) / found["seconds"]}
 
 
-def trl(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
+def trl(setting: Setting, texts: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """The loss of TRL's own `GRPOTrainer` and its backward pass."""
     import torch
     from datasets import Dataset
@@ -247,7 +277,7 @@ def trl(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
 
     from fathom.cli.find import model_folder
 
-    model, _, inputs = prepared(setting, texts)
+    model, _, inputs = prepared(setting, texts, dtype_of(asked))
     micro = 64 if setting.name == "laptop" else 16
     tokenizer = AutoTokenizer.from_pretrained(model_folder(setting.model))
     with tempfile.TemporaryDirectory() as folder:
@@ -279,7 +309,7 @@ def trl(setting: Setting, texts: Path, rounds: int) -> dict[str, Any]:
             for part in parts(inputs, micro):
                 trainer.compute_loss(trainer.model, part).backward()
 
-        found = measured(step, rounds)
+        found = measured(step, asked)
     import trl as package
 
     found["peak"] = peak() - before
@@ -293,7 +323,14 @@ def parts(inputs: dict[str, Any], micro: int) -> list[dict[str, Any]]:
     return [{name: value[s] if value.dim() else value for name, value in inputs.items()} for s in cut]
 
 
-MEASURE = {"fathom": fathom, "transformers": transformers, "trl": trl}
+MEASURE = {"fathom": fathom, "transformers": transformers, "autocast": autocast, "trl": trl}
+
+
+def dtype_of(asked: argparse.Namespace) -> Any:
+    """What products are computed in."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[asked.dtype]
 
 
 def memory() -> float:
@@ -326,12 +363,17 @@ def report(found: dict[str, dict[str, Any]], asked: argparse.Namespace) -> None:
                 rate = its["rollouts"]["tokens_per_second"]
                 times = ours["rollouts"]["tokens_per_second"] / rate
                 rows.append([setting, name, f"{rate:,.0f}", f"{times:.2f}x"])
+            if "step" not in its:
+                continue
             step = its["step"]
             slower = step["seconds"] / ours["step"]["seconds"]
             steps.append([setting, name, f"{step['seconds']:.2f}", f"{slower:.2f}x", f"{step['peak'] / 2**20:,.0f}"])
     common.show(f"Rollouts; {machine}", ["setting", "by", "tokens/s", "Fathom is"], rows)
-    common.show("Policy loss, forward and backward", ["setting", "by", "seconds", "of Fathom's", "MiB at peak"], steps)
-    print(common.write("reason_rollouts", {"machine": machine, "found": found}))
+    if steps:
+        columns = ["setting", "by", "seconds", "of Fathom's", "MiB at peak"]
+        common.show("Policy loss, forward and backward", columns, steps)
+    facts = {"machine": machine, "dtype": asked.dtype, "found": found}
+    print(common.write(f"reason_rollouts-{asked.dtype}-{asked.threads}", facts))
 
 
 if __name__ == "__main__":

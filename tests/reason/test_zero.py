@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fathom.config.reason import ReasonRecipe
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine
-from fathom.errors import CheckpointError, CorpusError, GenerationError, TrainingError
+from fathom.errors import CheckpointError, CorpusError, GenerationError, RecipeError, TrainingError
 from fathom.reason.judging import judge, pass_at
 from fathom.reason.rollouts import Sampling, roll_out
 from fathom.reason.scoring import backward, logprobs_of, texts_of
@@ -112,6 +112,21 @@ def test_another_recipe_does_not_go_on_in_this_folder(whole, recipe, task, base)
     other = ReasonRecipe.validated(recipe.model_dump() | {"rl": recipe.rl.model_dump() | {"seed": 9}}, "test")
     with pytest.raises(CheckpointError, match="another recipe"):
         run(other, task, base, folder)
+
+
+def test_guessing_ahead_changes_nothing_and_may_be_turned_on_in_the_middle(whole, recipe, task, base, tmp_path):
+    folder, _ = whole
+    asked = iter([False, True])
+    assert not run(recipe, task, base, tmp_path, stop=lambda: next(asked)).finished
+    rl = recipe.rl.model_dump() | {"speculation": "lookup"}
+    run(ReasonRecipe.validated(recipe.model_dump() | {"rl": rl}, "test"), task, base, tmp_path)
+    assert metrics(tmp_path) == metrics(folder)
+
+
+def test_guessing_ahead_does_not_go_with_replaying_routes(recipe):
+    rl = recipe.rl.model_dump() | {"speculation": "mtp", "routing_replay": True}
+    with pytest.raises(RecipeError, match="do not go together"):
+        ReasonRecipe.validated(recipe.model_dump() | {"rl": rl}, "test")
 
 
 class Counting:

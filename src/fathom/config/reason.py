@@ -111,6 +111,9 @@ class RLConfig(Section):
     """Take training's log-probabilities among the tokens that `top_p` had left, as the texts were drawn (V3.2)."""
     routing_replay: bool = False
     """Route every token in training to the experts it took when it was written (V3.2). Writing is slower then."""
+    speculation: Literal["off", "auto", "mtp", "lookup"] = "off"
+    """Guess tokens ahead while texts are written, by the policy's MTP module or from what followed the same words
+    before. Guesses that come true save time; which texts are written, and their log-probabilities, stay the same."""
     loss: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "dapo"
     """The policy loss; see `fathom.reason.losses`."""
     clip_low: float = Field(default=0.2, gt=0)
@@ -154,6 +157,8 @@ class RLConfig(Section):
         for field in ("checkpoint_every", "evaluate_every"):
             if getattr(self, field) % self.updates_a_rollout:
                 raise ValueError(f"{field} must be a multiple of updates_a_rollout = {self.updates_a_rollout}")
+        if self.routing_replay and self.speculation != "off":
+            raise ValueError('routing_replay and speculation do not go together: set speculation = "off"')
         return self
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fathom.config.train import OptimizerConfig
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine, EngineConfig
+from fathom.engine.speculation import Speculation
 from fathom.errors import CheckpointError, TrainingError
 from fathom.model.transformer import Transformer
 from fathom.parallel.mesh import ALONE, World
@@ -107,10 +108,11 @@ class Trainer:
         around: Surroundings,
         with_reference: bool = False,
         with_routing: bool = False,
+        speculation: Speculation = "off",
     ) -> None:
         """Take the model of folder `base`. `identity` (JSON values) says which run it is: only that one goes on.
 
-        `with_routing`, what the engine writes tells which experts its tokens took.
+        `with_routing`, what the engine writes tells which experts its tokens took; it guesses ahead by `speculation`.
         """
         self.run, self.step, self.steps = run, 0, 0
         self.tokenizer = Tokenizer(base)
@@ -121,7 +123,7 @@ class Trainer:
         self._checkpoint_every, self._judging = checkpoint_every, judging
         fp32 = around.precision == torch.float32
         self._optimizer = Optimizer(optimizer, self.model.named_parameters(), fp32=fp32)
-        self.world, self._with_routing = around.world, with_routing
+        self.world, self._with_routing, self._speculation = around.world, with_routing, speculation
         self._store = CheckpointStore(run / "checkpoints", self.world, keep_last=2)
         self._mark = _mark_of([*identity, digest_of_weights(base)])
         self._before, self._begin = 0.0, time.monotonic()
@@ -134,7 +136,7 @@ class Trainer:
     @cached_property
     def engine(self) -> Engine:
         """Writes texts with the weights that are being trained."""
-        config = EngineConfig(max_batch_size=256, prefix_caching=not self._with_routing)
+        config = EngineConfig(max_batch_size=256, prefix_caching=not self._with_routing, speculation=self._speculation)
         engine = Engine(self.model, self.tokenizer, config)
         if self._with_routing:
             record_routing(engine)

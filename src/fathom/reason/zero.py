@@ -57,12 +57,14 @@ class _Reinforcement:
             base,
             run,
             optimizer=self._rl.optimizer,
-            identity=[recipe.model_dump(mode="json", exclude={"about"})],
+            # How texts are guessed ahead changes none of them.
+            identity=[recipe.model_dump(mode="json", exclude={"about": True, "rl": {"speculation"}})],
             checkpoint_every=self._rl.checkpoint_every,
             judging=Judging(task, self._how, self._rl.evaluate_problems, self._rl.evaluate_every),
             around=around,
             with_reference=self._rl.kl_coefficient > 0,
             with_routing=self._rl.routing_replay,
+            speculation=self._rl.speculation,
         )
 
     def admit_if_ready(self, judged: dict[str, Any]) -> None:
