@@ -24,6 +24,7 @@ NETWORKS = {
     "V3, dense": V3 | {"first_k_dense_replace": 3},
     "V3, tied": V3 | {"tie_word_embeddings": True},
     "V3 with YaRN": V3 | {"rope_scaling": YARN},
+    "V3, latents of odd width": V3 | {"kv_lora_rank": 9, "first_k_dense_replace": 3},
     "V2": V2,
     "V2, greedy": V2 | {"topk_method": "greedy"},
     "Llama": LLAMA | {"tie_word_embeddings": True},
@@ -103,7 +104,7 @@ def test_a_plan_says_what_the_model_says(network: str) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize("network", ["V3, dense", "Llama", "Qwen2"])
+@pytest.mark.parametrize("network", ["V3, dense", "V3, latents of odd width", "Llama", "Qwen2"])
 def test_in_bf16_a_plan_is_as_close_to_the_exact_model_as_the_modules_are(network: str) -> None:
     config = small_config(NETWORKS[network])
     model = small_model(config, dtype=torch.bfloat16)

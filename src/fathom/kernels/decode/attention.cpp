@@ -4,15 +4,13 @@
 // last, so results do not depend on how a prompt was cut or which thread took which chunk. When there are fewer
 // (sequence, heads) pairs than threads can share, a pair's chunks are given out and joined by a second node.
 
-#include "matrix.h"
+#include "attention.h"
+#include "scores.h"
 
 namespace {
 
 const int64_t CHUNK = 256;
-const int64_t AT_ONCE = 32;     // keys multiplied together
-const int64_t ROWS = 32;        // queries times heads of a task
-const int64_t TOKENS_TASK = 4;  // tokens of a task that makes queries or writes keys
-const int64_t MANY = 32;        // tokens of a task that multiplies
+const int64_t ROWS = 32;  // queries times heads of a task
 
 // A piece of work: some heads of one group, some queries of one sequence, some chunks of their keys.
 struct Item {
@@ -50,7 +48,7 @@ struct Work : public Node {
     void share_chunks() {
         std::vector<Item> whole;
         whole.swap(items);
-        int64_t ranges = pieces(4 * threads, int64_t(whole.size())), floats = 0;
+        int64_t floats = 0;
         for (Item item : whole) {
             if (item.last_chunk == 1) {
                 items.push_back(item);
@@ -58,11 +56,10 @@ struct Work : public Node {
             }
             item.partial = floats;
             joins.push_back(item);
-            int64_t each = pieces(item.last_chunk, ranges);
-            for (int64_t c = 0; c < item.last_chunk; c += each) {
+            for (int64_t c = 0; c < item.last_chunk; c++) {
                 Item part = item;
                 part.first_chunk = c;
-                part.last_chunk = std::min(c + each, item.last_chunk);
+                part.last_chunk = c + 1;
                 items.push_back(part);
             }
             floats += item.last_chunk * item.rows() * row_floats();
@@ -102,11 +99,6 @@ inline void clear(const Partial& partial, int64_t rows) {
     }
 }
 
-struct Sizes {
-    int64_t layer, groups, heads_per_group, key_width, value_width, value_store;  // value_store 0: values begin the keys
-    float scale;
-};
-
 template <class T>
 struct Attend : public Node {
     Buffer *q, *out;
@@ -124,15 +116,15 @@ struct Attend : public Node {
         const T** queries = scratch.take<const T*>(rows);
         for (int64_t r = 0; r < rows; r++) queries[r] = query(step, item, r);
         Rows now(scratch), next(scratch);
-        float* scores = scratch.take<float>(rows * CHUNK);
-        T* weights = scratch.take<T>(rows * CHUNK);
+        Room room{scratch.take<float>(rows * CHUNK), scratch.take<int32_t>(fathom::turned_words<T>(sizes.key_width)),
+                  scratch.take<T>(rows * CHUNK)};
         Partial all{scratch.take<float>(floats), work->row_floats()}, one{scratch.take<float>(floats), work->row_floats()};
         if (item.partial < 0) clear(all, rows);
         for (int64_t c = item.first_chunk; c < item.last_chunk; c++) {
             if (item.partial >= 0) one.data = &work->partial[item.partial + c * floats];
             if (c == item.first_chunk) find(step, item, c, now);
-            if (c + 1 < item.last_chunk) find(step, item, c + 1, next);
-            chunk(step, item, c, queries, now, c + 1 < item.last_chunk ? next : Rows(), scores, weights, one);
+            find_next(step, item, c, scratch.next, next);
+            chunk(step, item, c, queries, now, next, room, one);
             std::swap(now, next);
             if (item.partial < 0) join(all, one, rows);
         }
@@ -157,24 +149,28 @@ struct Attend : public Node {
         explicit Rows(Scratch& scratch) : keys(scratch.take<const T*>(CHUNK)), values(scratch.take<const T*>(CHUNK)) {}
     };
 
+    // Memory for a chunk's scores, its keys turned, and the weights of its values.
+    struct Room {
+        float* scores;
+        int32_t* turned;
+        T* weights;
+    };
+
     void chunk(const Step& step, const Item& item, int64_t c, const T* const* queries, const Rows& now, const Rows& next,
-               float* scores, T* weights, const Partial& result) const {
+               const Room& room, const Partial& result) const {
         int64_t rows = item.rows(), count = now.count, W = sizes.key_width;
-        // The rows of the next chunk are fetched meanwhile, scattered over blocks as they are: half of their bytes beside
-        // the first product, half beside the second.
-        int64_t bytes = W * int64_t(sizeof(T)), half = sizes.value_store ? bytes : bytes / 128 * 64;
-        fathom::Fetch first{(const void* const*)next.keys, next.count, 0, half};
-        fathom::Fetch second{(const void* const*)next.keys, next.count, half, bytes};
+        // The rows that come next are fetched meanwhile, scattered over blocks as they are: two thirds of their bytes
+        // beside the first product, the rest beside the second, which takes half as long.
+        int64_t bytes = W * int64_t(sizeof(T)), most = sizes.value_store ? bytes : (bytes * 2 / 3 + 63) / 64 * 64;
+        fathom::Fetch first{(const void* const*)next.keys, next.count, 0, most};
+        fathom::Fetch second{(const void* const*)next.keys, next.count, most, bytes};
         if (sizes.value_store) second = {(const void* const*)next.values, next.count, 0, sizes.value_width * int64_t(sizeof(T))};
-        for (int64_t i = 0; i < count; i += AT_ONCE) {
-            for (int64_t j = i; j < i + AT_ONCE; j++) first.row(j);
-            dots(queries, rows, now.keys + i, std::min(AT_ONCE, count - i), W, scores + i, CHUNK);
-        }
+        scores(queries, rows, now.keys, count, W, room.scores, CHUNK, room.turned, first);
         for (int64_t r = 0; r < rows; r++) {
             int64_t visible = std::min(count, before(step, item) + item.query + r / item.heads + 1 - c * CHUNK);
-            softmax(scores + r * CHUNK, visible, count, weights + r * CHUNK, result.top(r), result.total(r));
+            softmax(room.scores + r * CHUNK, visible, count, room.weights + r * CHUNK, result.top(r), result.total(r));
         }
-        mixes(weights, CHUNK, rows, sizes.value_store ? now.values : now.keys, count, sizes.value_width, result.values(0),
+        mixes(room.weights, CHUNK, rows, sizes.value_store ? now.values : now.keys, count, sizes.value_width, result.values(0),
               result.stride, &second);
     }
 
@@ -182,6 +178,16 @@ struct Attend : public Node {
     int64_t before(const Step& step, const Item& item) const {
         int64_t s = item.sequence;
         return step.lengths[s] - (step.query_start[s + 1] - step.query_start[s]);
+    }
+
+    // The chunk that this member will read after chunk c of an item: its next one, or the first of task `task`.
+    void find_next(const Step& step, const Item& item, int64_t c, int64_t task, Rows& rows) const {
+        rows.count = 0;
+        if (c + 1 < item.last_chunk) return find(step, item, c + 1, rows);
+        if (task < 0) return;
+        const Item& other = work->items[task];
+        bool seen = other.sequence == item.sequence && other.group == item.group && other.first_chunk <= c;
+        if (!seen) find(step, other, other.first_chunk, rows);
     }
 
     void find(const Step& step, const Item& item, int64_t c, Rows& rows) const {
@@ -212,16 +218,10 @@ struct Attend : public Node {
         }
         std::fill(z + visible, z + padded, -INFINITY);
         v16 most = all(-INFINITY), sums_ = zeros();
+        for (int64_t i = 0; i < padded; i += LANES) most = larger16(load16(z + i), most);
+        top = largest(most) * sizes.scale;
         for (int64_t i = 0; i < padded; i += LANES) {
-            v16 x = load16(z + i) * sizes.scale;
-            most = larger16(x, most);
-            store16(z + i, x);
-        }
-        top = largest(most);
-        for (int64_t i = 0; i < padded; i += LANES) {
-            v16 e = kept16(weights, exponential16_below(load16(z + i) - top));
-            store16(weights + i, e);
-            sums_ += e;
+            sums_ += keep16(weights + i, exponential16_below(load16(z + i) * sizes.scale - top));
         }
         total = sum(sums_);
     }
@@ -256,144 +256,13 @@ struct Join : public Node {
     }
 };
 
-// Where token t's row of a layer stands in a store.
-template <class T>
-inline T* cached_row(const Step& step, int64_t s, int64_t t, int64_t layer, int64_t store, int64_t width) {
-    int64_t position = step.lengths[s] - step.query_start[s + 1] + t;
-    int64_t block = step.table[s * step.table_width + position / step.block_size];
-    return static_cast<T*>(step.storage[store]) + ((layer * step.blocks + block) * step.block_size + position % step.block_size) * width;
-}
+}  // namespace
 
-inline int64_t sequence_of(const Step& step, int64_t t) {
-    return std::upper_bound(step.query_start + 1, step.query_start + step.sequences, int32_t(t)) - (step.query_start + 1);
-}
-
-// Rotary embedding of `x` (2 pairs,), on neighbours or on halves.
-template <class T>
-inline void rotate(const float* x, const float* cos, int64_t pairs, bool halves, T* to) {
-    const float* sin = cos + pairs;
-    for (int64_t i = 0; i < pairs; i++) {
-        int64_t a = halves ? i : 2 * i, b = halves ? i + pairs : 2 * i + 1;
-        float first = x[a] * cos[i] - x[b] * sin[i], second = x[a] * sin[i] + x[b] * cos[i];
-        store(to + a, first);
-        store(to + b, second);
-    }
-}
-
-// Grouped-query attention: rotated queries, and rotated keys and values into the cache.
-template <class T>
-struct GroupedInputs : public Node {
-    Buffer *q, *k, *v, *rotation, *out;
-    Sizes sizes;
-
-    GroupedInputs(Plan* plan, int64_t q, int64_t k, int64_t v, int64_t rotation, int64_t out, const Sizes& sizes)
-        : q(plan->buffer(q)), k(plan->buffer(k)), v(plan->buffer(v)), rotation(plan->buffer(rotation)), out(plan->buffer(out)), sizes(sizes) {}
-
-    int64_t tasks(const Step& step) override { return pieces(step.tokens_count, TOKENS_TASK); }
-
-    void run(const Step& step, int64_t task, Scratch&) override {
-        int64_t C = sizes.key_width, width = sizes.groups * C, pairs = rotation->width / 2;
-        for (int64_t t = task * TOKENS_TASK; t < std::min((task + 1) * TOKENS_TASK, step.tokens_count); t++) {
-            int64_t s = sequence_of(step, t);
-            const float* cos = rotation->row<float>(t);
-            T *keys = cached_row<T>(step, s, t, sizes.layer, 0, width), *values = cached_row<T>(step, s, t, sizes.layer, 1, width);
-            for (int64_t h = 0; h < q->width / C; h++) rotate(q->row<float>(t) + h * C, cos, pairs, true, out->row<T>(t) + h * C);
-            for (int64_t g = 0; g < sizes.groups; g++) rotate(k->row<float>(t) + g * C, cos, pairs, true, keys + g * C);
-            for (int64_t i = 0; i < width; i++) store(values + i, v->row<float>(t)[i]);
-        }
-    }
-};
-
-struct LatentSizes {
-    int64_t heads, nope, rope, value, rank;
-    float eps;
-};
-
-// MLA: the normed latent and the rotated shared key into the cache (V3 eq. 1 and 3); queries absorbed by the
-// up-projection of their head's keys and rotated, (T, H, R + rope).
-template <class T>
-struct LatentInputs : public Node {
-    Buffer *q, *latent, *rotation, *out;
-    Matrix up;
-    const float* norm;
-    LatentSizes sizes;
-    int64_t layer;
-
-    LatentInputs(Plan* plan, int64_t q, int64_t latent, int64_t rotation, int64_t out, const Matrix& up, const float* norm,
-                 const LatentSizes& sizes, int64_t layer)
-        : q(plan->buffer(q)), latent(plan->buffer(latent)), rotation(plan->buffer(rotation)), out(plan->buffer(out)), up(up), norm(norm), sizes(sizes), layer(layer) {}
-
-    int64_t writes(const Step& step) const { return pieces(step.tokens_count, TOKENS_TASK); }
-    int64_t tasks(const Step& step) override { return writes(step) + sizes.heads * pieces(step.tokens_count, MANY); }
-
-    void run(const Step& step, int64_t task, Scratch& scratch) override {
-        if (task < writes(step))
-            for (int64_t t = task * TOKENS_TASK; t < std::min((task + 1) * TOKENS_TASK, step.tokens_count); t++) write(step, t);
-        else
-            absorb(step, (task - writes(step)) % sizes.heads, (task - writes(step)) / sizes.heads * MANY, scratch);
-    }
-
-    void write(const Step& step, int64_t t) const {
-        int64_t R = sizes.rank;
-        T* to = cached_row<T>(step, sequence_of(step, t), t, layer, 0, R + sizes.rope);
-        const float* x = latent->row<float>(t);
-        float squares = 0;
-        for (int64_t i = 0; i < R; i++) squares += x[i] * x[i];
-        float factor = 1.0f / std::sqrt(squares / R + sizes.eps);
-        for (int64_t i = 0; i < R; i++) store(to + i, x[i] * factor * norm[i]);
-        rotate(x + R, rotation->row<float>(t), sizes.rope / 2, false, to + R);
-    }
-
-    void absorb(const Step& step, int64_t h, int64_t begin, Scratch& scratch) const {
-        int64_t n = std::min(MANY, step.tokens_count - begin), stride = pieces(sizes.rank, LANES) * LANES;
-        int64_t width = sizes.rank + sizes.rope, head = sizes.nope + sizes.rope;
-        auto rows = operand_rows<T>(up, h * (sizes.nope + sizes.value), sizes.nope, 2, scratch);
-        float* made = scratch.take<float>(n * stride);
-        T* nope = scratch.take<T>(n * sizes.nope);
-        for (int64_t m = 0; m < n; m++)
-            for (int64_t i = 0; i < sizes.nope; i++) store(nope + m * sizes.nope + i, q->row<float>(begin + m)[h * head + i]);
-        mixes(nope, sizes.nope, n, rows.rows, sizes.nope, sizes.rank, made, stride);
-        for (int64_t m = 0; m < n; m++) {
-            T* to = out->row<T>(begin + m) + h * width;
-            for (int64_t i = 0; i < sizes.rank; i++) store(to + i, made[m * stride + i]);
-            rotate(q->row<float>(begin + m) + h * head + sizes.nope, rotation->row<float>(begin + m), sizes.rope / 2, false, to + sizes.rank);
-        }
-    }
-};
-
-// MLA: from each head's mix of latents (T, H, R) to its value (T, H, value).
-template <class T>
-struct LatentValues : public Node {
-    Buffer *from, *to;
-    Matrix up;
-    LatentSizes sizes;
-
-    LatentValues(Plan* plan, int64_t from, int64_t to, const Matrix& up, const LatentSizes& sizes)
-        : from(plan->buffer(from)), to(plan->buffer(to)), up(up), sizes(sizes) {}
-
-    int64_t tasks(const Step& step) override { return sizes.heads * pieces(step.tokens_count, MANY); }
-
-    void run(const Step& step, int64_t task, Scratch& scratch) override {
-        int64_t h = task % sizes.heads, begin = task / sizes.heads * MANY, n = std::min(MANY, step.tokens_count - begin);
-        int64_t stride = pieces(sizes.value, 4) * 4;
-        auto columns = operand_rows<T>(up, h * (sizes.nope + sizes.value) + sizes.nope, sizes.value, n, scratch);
-        auto x = token_rows<T>(from->row<T>(begin) + h * sizes.rank, from->width, n, scratch);
-        float* made = scratch.take<float>(n * stride);
-        dots<T>(x, n, columns, sizes.rank, made, stride);
-        for (int64_t m = 0; m < n; m++) {
-            T* out = to->row<T>(begin + m) + h * sizes.value;
-            for (int64_t i = 0; i < sizes.value; i++) store(out + i, made[m * stride + i]);
-        }
-    }
-};
-
-void add_attention(Plan* plan, int64_t q, int64_t out, const Sizes& sizes, Node* work) {
+void fathom::add_attention(Plan* plan, int64_t q, int64_t out, const AttentionSizes& sizes, Node* work) {
     ADD_NODE(plan, Attend, q, out, sizes, static_cast<Work*>(work));
     Node* attend = plan->nodes.back().get();
     ADD_NODE(plan, Join, attend);
 }
-
-}  // namespace
 
 extern "C" {
 
@@ -401,25 +270,5 @@ extern "C" {
 Node* plan_attention_work(Plan* plan, int64_t groups, int64_t heads_per_group, int64_t value_width) {
     plan->nodes.push_back(std::make_unique<Work>(plan, groups, heads_per_group, value_width));
     return plan->nodes.back().get();
-}
-
-// From projections q, k, v (FP32, by token) to each head's mix of values (operand type); `width` is a head's.
-void plan_grouped_attention(Plan* plan, Node* work, int64_t layer, int64_t q, int64_t k, int64_t v, int64_t rotation,
-                            int64_t rotated, int64_t out, int64_t groups, int64_t heads, int64_t width, float scale) {
-    Sizes sizes{layer, groups, heads / groups, width, width, 1, scale};
-    ADD_NODE(plan, GroupedInputs, q, k, v, rotation, rotated, sizes);
-    add_attention(plan, rotated, out, sizes, work);
-}
-
-// From queries (T, H (nope + rope)) and compressed latents with their shared key (T, R + rope), both FP32, to each head's
-// value (operand type). `up` is the (H (nope + value), R) up-projection; `latent_sizes` heads, nope, rope, value, rank.
-void plan_latent_attention(Plan* plan, Node* work, int64_t layer, int64_t q, int64_t latent, int64_t rotation,
-                           int64_t absorbed, int64_t mixed, int64_t out, const Matrix* up, const float* norm, float eps,
-                           const int64_t* latent_sizes, float scale) {
-    LatentSizes latents{latent_sizes[0], latent_sizes[1], latent_sizes[2], latent_sizes[3], latent_sizes[4], eps};
-    Sizes sizes{layer, 1, latents.heads, latents.rank + latents.rope, latents.rank, 0, scale};
-    ADD_NODE(plan, LatentInputs, q, latent, rotation, absorbed, *up, norm, latents, layer);
-    add_attention(plan, absorbed, mixed, sizes, work);
-    ADD_NODE(plan, LatentValues, mixed, out, *up, latents);
 }
 }

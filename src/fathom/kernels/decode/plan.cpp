@@ -40,6 +40,7 @@ bool Plan::walk(int member, uint32_t number) {
             for (int64_t i = begin; i < end; i++) {
                 if (i + 1 < end) node.fetch(step_, i + 1);
                 scratch.clear();
+                scratch.next = likely(node, i, end, tasks);
                 node.run(step_, i, scratch);
             }
         for (int turn = 0; node.done_.load(std::memory_order_acquire) < tasks; turn++) {
@@ -59,6 +60,12 @@ bool Plan::take(Node& node, uint32_t number, int64_t tasks, int64_t& begin, int6
         end = begin + std::max<int64_t>(1, (tasks - begin) / (2 * members()));
     } while (!node.next_.compare_exchange_weak(next, (uint64_t(number) << 32) | uint64_t(end), std::memory_order_acq_rel));
     return true;
+}
+
+// The task after `task` of a run that goes to `end`: the next of the run, or the first that nobody has taken.
+int64_t Plan::likely(const Node& node, int64_t task, int64_t end, int64_t tasks) const {
+    int64_t next = task + 1 < end ? task + 1 : int64_t(uint32_t(node.next_.load(std::memory_order_relaxed)));
+    return next < tasks ? next : -1;
 }
 
 }  // namespace fathom

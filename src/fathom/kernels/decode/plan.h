@@ -100,6 +100,7 @@ class Scratch {
         return reinterpret_cast<T*>(at);
     }
     void clear() { block_ = 0, used_ = 0; }
+    int64_t next = -1;  // the task of the node that this member will probably run next, -1 if there is none
     Scratch() = default;
     Scratch(const Scratch&) = delete;
     ~Scratch() {
@@ -144,6 +145,7 @@ class Plan {
     static void join_in(void* plan, int member, unsigned call);
     bool walk(int member, uint32_t number);
     bool take(Node& node, uint32_t number, int64_t tasks, int64_t& begin, int64_t& end) const;
+    int64_t likely(const Node& node, int64_t task, int64_t end, int64_t tasks) const;
 
     Step step_;
     std::atomic<uint32_t> number_{0}, announced_{0};

@@ -9,11 +9,16 @@ using fathom::Fetch;
 
 #ifdef WIDE
 const int TILE_ROWS = 6, MIX_ROWS = 4;
-// Holds a row in a register, where the compiler would read it from memory again for each column.
-#define KEEP(row) asm("" : "+v"(row))
 #else
 const int TILE_ROWS = 2, MIX_ROWS = 2;
-#define KEEP(row)
+#endif
+
+// Holds a row in a register, where the compiler would read it from memory again for each column.
+template <class Part>
+inline void keep(Part&) {}
+#ifdef WIDE
+inline void keep(v16& row) { asm("" : "+v"(row)); }
+inline void keep(__m512i& row) { asm("" : "+v"(row)); }
 #endif
 
 template <class T>
@@ -47,7 +52,7 @@ void dots_tile(const T* const* x, const T* const* w, int64_t K, float* out, int6
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             typename Step::Part row = Step::part(x[m] + k);
-            KEEP(row);
+            keep(row);
 #pragma GCC unroll 8
             for (int n = 0; n < N; n++) total[m][n] = Step::add(total[m][n], row, column[n]);
         }

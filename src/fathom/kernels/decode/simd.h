@@ -11,7 +11,7 @@
 
 #include "../common.h"
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #include <immintrin.h>
 #define WIDE 1
 #endif
@@ -60,9 +60,21 @@ inline void store16(bf16* p, v16 v) {
 #endif
 }
 
-// What `store16` keeps of the numbers.
-inline v16 kept16(const float*, v16 v) { return v; }
-inline v16 kept16(const bf16*, v16 v) { return (v16)round16(v); }
+// Stores numbers and returns what is kept of them. With bfloat16, numbers below 1e-38 may become 0.
+inline v16 keep16(float* p, v16 v) {
+    store16(p, v);
+    return v;
+}
+inline v16 keep16(bf16* p, v16 v) {
+#if defined(WIDE) && defined(__AVX512BF16__)
+    __m256i h = (__m256i)_mm512_cvtneps_pbh((__m512)v);
+    _mm256_storeu_si256((__m256i*)p, h);
+    return (v16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+#else
+    store16(p, v);
+    return (v16)round16(v);
+#endif
+}
 
 // The first n < 16 elements, zeros after them.
 template <class T>
@@ -148,8 +160,12 @@ inline v16 exponential16_below(v16 x) {
     p = p * f + 0.5f;
     p = p * f + 1.0f;
     p = p * f + 1.0f;
+#ifdef WIDE
+    return (v16)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-85.0f), _CMP_GE_OQ), (__m512)p, (__m512)n);
+#else
     v16 power = (v16)((((i16)shifted - 0x4b400000) + 127) << 23);
     return select((i16)(x < -85.0f), zeros(), p * power);
+#endif
 }
 
 inline float largest(v16 v) {
