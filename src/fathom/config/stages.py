@@ -60,7 +60,9 @@ class R1Recipe(Section):
     general: TaskConfig
     """What needs no thinking."""
     general_share: float = Field(default=0.25, gt=0, lt=1)
-    """Share of general problems in what the base reads and in the last stage. R1's last prompts: 66 of 146 thousand."""
+    """Share of general problems in what the base reads."""
+    last_general_share: float = Field(default=0.45, gt=0, lt=1)
+    """Share of general problems in the last stage. R1: 66 of 146 thousand prompts."""
     base: BaseConfig
     """The base, of whose documents `general_share` are of the general task."""
     zero: RLConfig

@@ -116,8 +116,10 @@ class _Stages:
         self._recipe, self._folder, self._watcher = recipe, folder, watcher
         self._stop, self._precision, self._world = stop, precision, world
         self._reasoning, self._general = _made(recipe.task, Readable), _made(recipe.general, Teachable)
-        share = recipe.general_share
-        self._mixed = Mixed((self._reasoning, self._general), (1 - share, share))
+        self._read, self._last = (
+            Mixed((self._reasoning, self._general), (1 - share, share))
+            for share in (recipe.general_share, recipe.last_general_share)
+        )
         self._cells = {
             f"{task.name} {language}": make_task(task.name, **task.options | {"languages": (language,)})
             for task in (recipe.task, recipe.general)
@@ -131,7 +133,7 @@ class _Stages:
         """Work on one stage after the other."""
         recipe = self._recipe
         self._begin("base")
-        base = build_base(recipe.base, self._mixed, self._folder / "base", observer=observer, stop=self._stop)
+        base = build_base(recipe.base, self._read, self._folder / "base", observer=observer, stop=self._stop)
         if base is None:
             raise _StoppedError
         self._end(base)
@@ -153,8 +155,8 @@ class _Stages:
         write_solved(self._general, recipe.dev3.general_texts, recipe.dev3.texts.seed, general)
         self._tune(recipe.dev3.sft, base, [sampled, general])
         self._begin("r1")
-        both = TaskConfig(name="mixed", options={"general_share": recipe.general_share, **self._names()})
-        self._reinforce(recipe.r1, self.models["dev3"], self._mixed, both)
+        both = TaskConfig(name="mixed", options={"general_share": recipe.last_general_share, **self._names()})
+        self._reinforce(recipe.r1, self.models["dev3"], self._last, both)
 
     @property
     def _place(self) -> Path:
