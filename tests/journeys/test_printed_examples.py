@@ -25,7 +25,7 @@ def printed(page, beginning):
 
 @pytest.fixture(scope="module")
 def address(served_model):
-    with server(served_model, "--no-page") as (_, address):
+    with server(served_model, "--no-page", "--embeddings", "smollm2-135m-instruct") as (_, address):
         yield address
 
 

@@ -31,7 +31,7 @@ def serve(tokenizer):
     """Start a server around a scripted engine; returns its address and the engine."""
     stack = contextlib.ExitStack()
 
-    def start(text="Hello.", *, template="deepseek-v3.1", settings=None, context_length=4096, **script):
+    def start(text="Hello.", *, template="deepseek-v3.1", settings=None, context_length=4096, embedder=None, **script):
         service = Scripted(tokenizer, text, **script)
         app = create_app(
             ServeSettings.model_validate(settings or {}),
@@ -41,6 +41,7 @@ def serve(tokenizer):
             model="tiny",
             context_length=context_length,
             vocab_size=tokenizer.vocab_size,
+            embedder=embedder,
         )
         service.app = app
         return stack.enter_context(running(app)), service

@@ -33,6 +33,14 @@ def serve(
     knowledge: Annotated[
         Path | None, typer.Option("--knowledge", help="A folder of documents that the page's answers may cite.")
     ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings",
+            metavar="MODEL",
+            help="Find documents by what they mean, too, and answer at /embeddings; smollm2-135m-instruct will do.",
+        ),
+    ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="A file that says what is refused and why.")] = None,
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Write who asked when and how much to this file.")
@@ -65,6 +73,7 @@ def serve(
     if model is not None and model_option is not None:
         raise UsageError("MODEL and --model name the same thing: give one.")
     folder = model_folder(model or model_option)
+    embedder = None if embeddings is None else model_folder(embeddings)
     from fathom.cli.loading import is_chat_model
     from fathom.serve.run import address, check_address, listen, run
     from fathom.weights.formats import check_format
@@ -93,6 +102,7 @@ def serve(
         template,
         weights,
         chats=is_chat_model(folder),
+        embeddings=embedder,
         engine={"max_batch_size": batch, "cache_tokens": cache_tokens, "spill_folder": spill},
     )
     say(f"Serving {', '.join(app.state.desk.names)} at {address(listener)}/v1 (Anthropic: /anthropic).")
@@ -102,7 +112,14 @@ def serve(
 
 
 def _app(
-    folder: Path, settings: Any, template: str | None, weights: str | None, *, chats: bool, engine: dict[str, Any]
+    folder: Path,
+    settings: Any,
+    template: str | None,
+    weights: str | None,
+    *,
+    chats: bool,
+    embeddings: Path | None,
+    engine: dict[str, Any],
 ) -> Any:
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.engine.config import EngineConfig
@@ -110,6 +127,7 @@ def _app(
     from fathom.engine.service import AsyncEngine
     from fathom.parallel.device import best_device
     from fathom.serve.app import create_app
+    from fathom.serve.embedder import Embedder
     from fathom.serve.encoding import TEMPLATES, template_of
     from fathom.weights.formats import load_in_format
 
@@ -128,6 +146,7 @@ def _app(
         context_length=model.config.max_position_embeddings,
         vocab_size=model.config.vocab_size,
         chats=chats,
+        embedder=None if embeddings is None else Embedder.load(embeddings),
     )
 
 

@@ -11,12 +11,15 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from fathom.errors import UsageError
 from fathom.serve.api.about import about_router, models_router
 from fathom.serve.api.anthropic import anthropic_router
 from fathom.serve.api.chat import chat_router
 from fathom.serve.api.completions import completions_router
+from fathom.serve.api.embeddings import embeddings_router
 from fathom.serve.audit import AuditLog
 from fathom.serve.desk import Desk, problem_of
+from fathom.serve.embedder import Embedder
 from fathom.serve.encoding import Template
 from fathom.serve.gate import Gate
 from fathom.serve.generation import Service
@@ -47,12 +50,15 @@ def create_app(
     context_length: int,
     vocab_size: int,
     chats: bool = True,
+    embedder: Embedder | None = None,
 ) -> FastAPI:
     """Put the server together around an engine's `service`.
 
-    `model` is the model's own name, and `chats` whether it was taught to take turns. Raises `UsageError` for files that
-    cannot be used.
+    `model` is the model's own name, and `chats` whether it was taught to take turns. An `embedder` answers requests for
+    embeddings and finds documents by what they mean. Raises `UsageError` for files that cannot be used.
     """
+    if settings.knowledge is not None and settings.page is None:
+        raise UsageError("--knowledge keeps its index beside the page's chats: leave out --no-page.")
     stack = ExitStack()
     policy = Policy.read(settings.policy) if settings.policy else None
     desk = Desk(
@@ -65,6 +71,7 @@ def create_app(
         audit=AuditLog(settings.audit),
         metrics=Metrics(),
         fingerprint=f"fathom_{template.name}",
+        embedder=embedder,
     )
     app = FastAPI(
         title="Fathom",
@@ -78,7 +85,7 @@ def create_app(
     app.state.desk = desk
     bearer = [] if desk.gate.keys is None else [HTTPBearer(auto_error=False, description="An API key.")]
     for prefix in PREFIXES:
-        for router in (chat_router(desk), completions_router(desk), models_router(desk)):
+        for router in (chat_router(desk), completions_router(desk), embeddings_router(desk), models_router(desk)):
             app.include_router(router, prefix=prefix, include_in_schema=not prefix, dependencies=_required(bearer))
     app.include_router(anthropic_router(desk), prefix="/anthropic", dependencies=_required(bearer))
     app.include_router(about_router(desk))
@@ -122,7 +129,7 @@ def _page(settings: ServeSettings, desk: Desk, stack: ExitStack, *, chats: bool)
     stack.callback(store.close)
     knowledge = None
     if settings.knowledge is not None:
-        desk.source = knowledge = KnowledgeFolder(settings.knowledge, settings.page)
+        desk.source = knowledge = KnowledgeFolder(settings.knowledge, settings.page, desk.embedder)
         stack.callback(knowledge.close)
     return router(
         store,

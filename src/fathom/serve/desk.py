@@ -13,6 +13,7 @@ from fastapi import Request
 from fathom.errors import FathomError, UnavailableError, UsageError
 from fathom.serve.audit import AuditLog
 from fathom.serve.dialogue import Finish, Meter, Piece, PromptTooLongError
+from fathom.serve.embedder import Embedder
 from fathom.serve.gate import Gate, Ticket
 from fathom.serve.keys import Key
 from fathom.serve.knowledge.source import Source
@@ -120,11 +121,18 @@ class Desk:
     fingerprint: str
     source: Source | None = None
     """The documents that answers may cite."""
+    embedder: Embedder | None = None
+    """What makes vectors of texts."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def now(self) -> int:
         """The time, in whole seconds."""
         return int(time.time())
+
+    @property
+    def listed(self) -> list[str]:
+        """Every name that a request may give: the model's, then the embedder's."""
+        return list(dict.fromkeys([*self.names, *([self.embedder.name] if self.embedder else [])]))
 
     def model(self, name: str) -> ModelName:
         """The model of a name; raises `Problem` (400)."""

@@ -16,7 +16,17 @@ from fathom.serve.problem import Problem
 from fathom.serve.settings import Limits
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-KEYED = ("/v1/", "/beta/", "/anthropic/", "/chat/completions", "/completions", "/models", "/user/", "/metrics")
+KEYED = (
+    "/v1/",
+    "/beta/",
+    "/anthropic/",
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/models",
+    "/user/",
+    "/metrics",
+)
 UPLOADS = "/page/api/files"
 SAFE = ("GET", "HEAD", "OPTIONS")
 

@@ -32,6 +32,8 @@ class Limits(Section):
     """Answers to one prompt (`n`)."""
     prompts: Positive = 64
     """Prompts of one completion request."""
+    inputs: Positive = 2048
+    """Texts of one embeddings request."""
     keep_alive: Seconds = 10.0
     """A client that waits hears something after so many seconds."""
     start: Seconds = 600.0

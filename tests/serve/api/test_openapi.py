@@ -9,11 +9,13 @@ from schemathesis.checks import positive_data_acceptance
 from scripted import Scripted
 
 from fathom.serve.app import create_app
+from fathom.serve.embedder import Embedder
 from fathom.serve.encoding import TEMPLATES
 from fathom.serve.settings import ServeSettings
+from talkative import anything
 
-FAST, ALL = 4, 2_500
-"""Cases of each kind. Of the endpoints, four have a body that can be right or wrong: eight kinds, 20,000 cases."""
+FAST, ALL = 4, 2_000
+"""Cases of each kind. Of the endpoints, five have a body that can be right or wrong: ten kinds, 20,000 cases."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def server(tokenizer):
         model="tiny",
         context_length=2048,
         vocab_size=tokenizer.vocab_size,
+        embedder=Embedder("tiny", anything(tokenizer), tokenizer),
     )
     with running(app) as address:
         config = schemathesis.Config.from_dict({"base-url": address})
@@ -42,7 +45,13 @@ def cases_of(draw, operation, mode):
         reject()
 
 
-BODIES = ["/chat/completions", "/completions", "/anthropic/v1/messages", "/anthropic/v1/messages/count_tokens"]
+BODIES = [
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/anthropic/v1/messages",
+    "/anthropic/v1/messages/count_tokens",
+]
 MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 """Bodies that the description allows, and bodies that it does not."""
 PATIENCE = 600

@@ -42,14 +42,14 @@ def models_router(desk: Desk) -> APIRouter:
 
     @router.get("/models", responses=plain_responses(ModelList))
     async def list_models() -> ModelList:
-        """Every name of the model."""
-        return ModelList(object="list", data=[card(name) for name in desk.names])
+        """Every name of the model, and the name of the one that makes embeddings."""
+        return ModelList(object="list", data=[card(name) for name in desk.listed])
 
     @router.get("/models/{name:path}", responses=plain_responses(ModelCard) | {404: {"model": ErrorBody}})
     async def retrieve_model(name: str) -> ModelCard:
         """One name of the model."""
-        if name not in desk.names:
-            raise Problem(404, f"Model Not Exist: '{name}' is none of {', '.join(desk.names)}.")
+        if name not in desk.listed:
+            raise Problem(404, f"Model Not Exist: '{name}' is none of {', '.join(desk.listed)}.")
         return card(name)
 
     @router.get("/user/balance", responses=plain_responses(Balance))

@@ -188,6 +188,7 @@ def _standing(source: Source) -> shown.Json:
         "documents": standing.documents,
         "passages": standing.passages,
         "waiting": standing.waiting,
+        "without_vector": standing.without_vector,
         "problems": [{"path": path, "problem": problem} for path, problem in standing.problems],
     }
 
@@ -202,4 +203,9 @@ async def _follow(knowledge: KnowledgeFolder) -> None:
         except Exception:
             log.exception("The documents could not be indexed; trying again.")
         # Looking through a large folder takes at most a twentieth of the time.
-        await asyncio.sleep(max(SYNC_EVERY, 20 * (time.monotonic() - started)))
+        again = time.monotonic() + max(SYNC_EVERY, 20 * (time.monotonic() - started))
+        try:
+            await run_sync(knowledge.fill, again - time.monotonic())
+        except Exception:
+            log.exception("The documents' vectors could not be made; trying again.")
+        await asyncio.sleep(max(again - time.monotonic(), 0))

@@ -83,7 +83,8 @@ export async function showDocuments() {
   const found = await get("/knowledge");
   if (!found.name) return void openDialog(say("documents"), [make("p", {}, say("documentsNone"))]);
   if (found.documents === undefined) return void openDialog(say("documents"), [make("p", {}, say("hintSource", found))]);
-  const parts = [make("p", {}, say("documentsCount", found)), found.waiting ? make("p", {}, say("documentsWaiting", found)) : null];
+  const parts = [make("p", {}, say("documentsCount", found)), found.waiting ? make("p", {}, say("documentsWaiting", found)) : null,
+    found.without_vector ? make("p", {}, say("documentsWithoutVector", found)) : null];
   if (found.problems.length) {
     parts.push(make("h3", {}, say("documentsProblems")), make("ul", { class: "problems" }, found.problems.map((one) => make("li", {}, one.problem))));
   }

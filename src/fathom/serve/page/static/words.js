@@ -110,6 +110,7 @@ const WORDS = {
   documentsNone: ["No folder of documents is open. Start the server with one to search in it: fathom serve --knowledge FOLDER", "没有打开文档文件夹。启动服务器时指定一个即可搜索：fathom serve --knowledge 文件夹"],
   documentsCount: ["{documents} documents in “{name}” are read.", "已读取“{name}”中的 {documents} 份文档。"],
   documentsWaiting: ["{waiting} still wait to be read.", "还有 {waiting} 份待读取。"],
+  documentsWithoutVector: ["{without_vector} passages are found by their words only, until their vectors are made.", "{without_vector} 个段落的向量尚未生成，目前只能按字词查找。"],
   documentsProblems: ["Not read:", "未能读取："],
   everything: ["All chats", "全部对话"],
   saveAll: ["Save as JSON", "导出为 JSON"],
