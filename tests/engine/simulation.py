@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from random import Random
 
 from fathom.engine.blocks import BlockManager
+from fathom.engine.chunks import Chunk
 from fathom.engine.request import FinishReason, Request, Sequence
 from fathom.engine.sampling import SamplingParams
-from fathom.engine.scheduler import Chunk, Scheduler
+from fathom.engine.scheduler import Scheduler
 
 VOCABULARY = 3
 START = 7
@@ -229,7 +230,7 @@ class Simulation:
         self.check()
         assert self.blocks.available == self.shape.blocks
         assert not any(self.blocks.references)
-        assert not self.scheduler._coming
+        assert not self.scheduler.tables.coming
 
     def check(self) -> None:
         """Nobody holds a block that the counts do not know of, and no block is lost."""

@@ -7,7 +7,7 @@ from fathom.engine.request import FinishReason, Sequence
 from fathom.errors import FathomError
 
 if TYPE_CHECKING:
-    from fathom.engine.sampler import Sampled
+    from fathom.engine.rows import Sampled
 
 
 class News(NamedTuple):

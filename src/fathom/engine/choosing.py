@@ -11,7 +11,7 @@ from fathom.errors import GenerationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fathom.engine.sampler import Row, Sampled
+    from fathom.engine.rows import Row, Sampled
 
 
 class Pick(NamedTuple):
@@ -66,7 +66,8 @@ def choose(logits: "Tensor", picks: Many[Pick]) -> list[Chosen]:
 
 def _chosen_plainly(logits: "Tensor", picks: Many[Pick]) -> list[Chosen] | None:
     """The same in one native call, where every sequence asks for nothing but tokens; None where one asks for more."""
-    from fathom.engine.sampler import Sampled, enter
+    from fathom.engine.rows import Sampled
+    from fathom.engine.sampler import enter
     from fathom.kernels.draw import draw, usable
 
     wholes, reals = array("q"), array("d")

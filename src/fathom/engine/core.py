@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from fathom.engine.accept import News, accept, ending, error_line
 from fathom.engine.blocks import BlockManager
 from fathom.engine.choosing import Chosen, Pick, choose
+from fathom.engine.chunks import Chunk
 from fathom.engine.config import EngineConfig
 from fathom.engine.metrics import Metrics, Speed
 from fathom.engine.request import FinishReason, Request, Sequence
 from fathom.engine.runner import Reading, Runner
-from fathom.engine.scheduler import Chunk, Scheduler
+from fathom.engine.scheduler import Scheduler
 from fathom.errors import GenerationError
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Core:
 
         root = fingerprint(self.model, self.memory)
         spill = SpillFolder(self.config.spill_folder, root, self.memory, self.config.spill_bytes)
-        self.blocks.shelf, self.scheduler.root = spill, root
+        self.blocks.shelf, self.scheduler.tables.root = spill, root
         return spill
 
     def metrics(self) -> Metrics:

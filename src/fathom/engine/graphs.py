@@ -27,7 +27,7 @@ from fathom.model.paged import PagedBatch, PagedStores
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fathom.engine.scheduler import Chunk
+    from fathom.engine.chunks import Chunk
     from fathom.model.transformer import Transformer
 
 log = logging.getLogger("fathom.engine")

@@ -23,12 +23,13 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from fathom.engine.chunks import Chunk
 from fathom.engine.judge import Judge, most_guesses
 from fathom.engine.native_drafts import NativeDrafts
 from fathom.engine.request import Sequence
+from fathom.engine.rows import Sampled
 from fathom.engine.runner import Reading
-from fathom.engine.sampler import Sampled, sample
-from fathom.engine.scheduler import Chunk
+from fathom.engine.sampler import sample
 from fathom.engine.worth import clock_for
 
 if TYPE_CHECKING:

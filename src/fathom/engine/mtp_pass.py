@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fathom.engine.chunks import Chunk
 from fathom.engine.runner import pack, ragged
-from fathom.engine.scheduler import Chunk
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,9 +5,9 @@ import math
 from array import array
 from collections.abc import Sequence as Many
 
+from fathom.engine.chunks import Chunk
 from fathom.engine.judge import most_guesses
 from fathom.engine.request import Sequence
-from fathom.engine.scheduler import Chunk
 from fathom.kernels import native
 from fathom.kernels.decode.program import Drafting
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fathom.engine.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from fathom.engine.sampler import Sampled
+    from fathom.engine.rows import Sampled
     from fathom.engine.state import SamplingState
     from fathom.engine.text import TextState
 

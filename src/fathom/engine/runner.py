@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fathom.engine.scheduler import Chunk
+from fathom.engine.chunks import Chunk
 from fathom.engine.worth import clock_for
 
 if TYPE_CHECKING:

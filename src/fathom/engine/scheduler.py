@@ -18,79 +18,14 @@ stops the others from writing, and a prompt is never starved by them: each runni
   always progress.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from fathom.engine.blocks import BlockManager
-from fathom.engine.keys import extend_keys
+from fathom.engine.chunks import Chunk, Plan
+from fathom.engine.queue import Queue
 from fathom.engine.request import Sequence
+from fathom.engine.tables import Tables
 
-NEVER = 1 << 60
-"""More full blocks than a sequence has: there is nothing to publish before the one after these."""
 PATIENCE = 256
 """Steps of waiting that outweigh one unit of priority."""
-
-
-class Chunk(NamedTuple):
-    """What a sequence reads in a step: `length` tokens, its unread ones from `start` on and then its drafts."""
-
-    sequence: Sequence
-    start: int
-    length: int
-    drafts: int
-
-    @property
-    def completes(self) -> bool:
-        """Whether nothing stays unread, so that the next token can be drawn."""
-        return self.start + self.length - self.drafts == len(self.sequence.tokens)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether it is one token and its drafts."""
-        return self.length == 1 + self.drafts
-
-
-class Plan(NamedTuple):
-    """A step."""
-
-    chunks: list[Chunk]
-    copies: list[tuple[int, int]]
-    """Blocks to copy, (from, to), before anything is written."""
-
-
-class Queue:
-    """Sequences in the order of their ranks."""
-
-    def __init__(self) -> None:
-        self._ranks: list[tuple[int, int]] = []
-        self._sequences: list[Sequence] = []
-
-    def add(self, sequence: Sequence) -> None:
-        """Put in its place."""
-        at = bisect_left(self._ranks, sequence.rank)
-        self._ranks.insert(at, sequence.rank)
-        self._sequences.insert(at, sequence)
-
-    def remove(self, sequence: Sequence) -> bool:
-        """Take out; False if it was not here."""
-        at = bisect_left(self._ranks, sequence.rank)
-        if at == len(self._ranks) or self._sequences[at] is not sequence:
-            return False
-        del self._ranks[at], self._sequences[at]
-        return True
-
-    def __getitem__(self, index: int) -> Sequence:
-        return self._sequences[index]
-
-    def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._sequences)
-
-    def __reversed__(self) -> Iterator[Sequence]:
-        return reversed(self._sequences)
-
-    def __len__(self) -> int:
-        return len(self._sequences)
 
 
 class Scheduler:
@@ -105,15 +40,12 @@ class Scheduler:
         max_batched_tokens: int,
     ) -> None:
         self.blocks, self.block_size = blocks, block_size
+        self.tables = Tables(blocks, block_size)
         self.max_batch_size, self.max_batched_tokens = max_batch_size, max_batched_tokens
         self.waiting, self.running = Queue(), Queue()
         self.steps = 0
         self.preemptions = 0
-        self.root = b""
-        """The key before every sequence's first, which stands for the model."""
         self._serial = 0
-        self._coming: dict[bytes, Sequence] = {}
-        self._copies: list[tuple[int, int]] = []
 
     def rank(self, priority: int) -> tuple[int, int]:
         """The rank of a sequence that arrives now."""
@@ -122,7 +54,7 @@ class Scheduler:
 
     def fits(self, tokens: int) -> bool:
         """Whether a sequence can ever grow to so many tokens. Its last one is never read."""
-        return self._blocks_for(tokens - 1) <= self.blocks.count
+        return self.tables.blocks_for(tokens - 1) <= self.blocks.count
 
     def add(self, sequence: Sequence) -> None:
         """Hand in a sequence."""
@@ -131,7 +63,7 @@ class Scheduler:
     def remove(self, sequence: Sequence) -> None:
         """Let go of a sequence that has finished or is given up, wherever it is. Its full blocks stay for reuse."""
         if self.running.remove(sequence):
-            self._release(sequence)
+            self.tables.release(sequence)
         else:
             self.waiting.remove(sequence)
 
@@ -143,10 +75,7 @@ class Scheduler:
 
     def forget(self) -> None:
         """Let nobody share what has been read so far, nor what running sequences, which go on from it, still read."""
-        self.blocks.forget_all()
-        self._coming.clear()
-        for sequence in self.running:
-            sequence.published = NEVER
+        self.tables.forget(self.running)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """Let a new sequence go on from a running one, with all tokens that are in the cache in common.
@@ -156,29 +85,17 @@ class Scheduler:
         if len(self.running) >= self.max_batch_size:
             self.waiting.add(child)
             return
-        child.table = parent.table[:]
-        child.keys, child.published = parent.keys[:], parent.published
-        child.computed = parent.computed
-        for block in child.table:
-            self.blocks.share(block)
+        self.tables.inherit(parent, child)
         self.running.add(child)
 
     def advance(self, sequence: Sequence, computed: int) -> None:
         """Take into account that a sequence's first `computed` tokens are in the cache and settled."""
-        sequence.computed = computed
-        full = computed // self.block_size
-        if full > sequence.published and self.blocks.reuse:
-            extend_keys(sequence.keys, sequence.tokens, self.block_size, full, self.root)
-            for i in range(sequence.published, full):
-                self.blocks.publish(sequence.table[i], sequence.keys[i])
-                if self._coming.get(sequence.keys[i]) is sequence:
-                    del self._coming[sequence.keys[i]]
-            sequence.published = full
+        self.tables.settle(sequence, computed)
 
     def plan(self) -> Plan:
         """Decide the next step; empty where there is nothing to do."""
         self.steps += 1
-        self._copies = []
+        self.tables.copies = []
         if self.waiting:
             self._admit()
         chunks: list[Chunk] = []
@@ -198,7 +115,7 @@ class Scheduler:
                 chunks.append(Chunk(sequence, sequence.computed, 1 + drafts, drafts))
             i += 1
         self._share(readers, spare, chunks)
-        return Plan(chunks, self._copies)
+        return Plan(chunks, self.tables.copies)
 
     def _share(self, readers: list[Sequence], spare: int, chunks: list[Chunk]) -> None:
         """Add the readers' chunks: one token each, and `spare` more between them."""
@@ -217,64 +134,24 @@ class Scheduler:
         held_up = 0
         while held_up < len(self.waiting):
             sequence = self.waiting[held_up]
-            if sequence.waits_for is not None and sequence.waits_for in self._coming:
+            if sequence.waits_for is not None and sequence.waits_for in self.tables.coming:
                 held_up += 1
                 continue
             full = len(self.running) >= self.max_batch_size
             if full and not self._lower(sequence, 1):
                 return
-            keys, matched = self._match(sequence)
+            keys, matched = self.tables.match(sequence)
             if sequence.waits_for is not None:
                 held_up += 1
                 continue
-            # What is idle stops being available once it is held again.
-            revived = sum(not self.blocks.references[block] for block in matched)
-            needed = self._blocks_for(len(sequence.tokens)) - len(matched) + revived
-            needed += len(self.running)
+            needed = self.tables.needed(sequence, matched) + len(self.running)
             if full or needed > self.blocks.available:
                 if not self._make_way(sequence, needed):
                     return
                 continue
             self.waiting.remove(sequence)
-            self._start(sequence, keys, matched)
-
-    def _match(self, sequence: Sequence) -> tuple[list[bytes], list[int]]:
-        """Names of the full blocks that the sequence may take over, and the published ones among them.
-
-        At least one token is left to be read, for the next one is drawn from what it says.
-        """
-        sequence.waits_for = None
-        if not self.blocks.reuse:
-            return [], []
-        count = (len(sequence.tokens) - 1) // self.block_size
-        extend_keys(sequence.keys, sequence.tokens, self.block_size, count, self.root)
-        keys = sequence.keys[:count]
-        matched = self.blocks.matching(keys)
-        for key in keys[len(matched) :]:
-            if key not in self._coming:
-                break
-            sequence.waits_for = key
-        return keys, matched
-
-    def _start(self, sequence: Sequence, keys: list[bytes], matched: list[int]) -> None:
-        for block in matched:
-            self.blocks.share(block)
-        table = sequence.table
-        table.extend(matched)
-        for key in keys[len(matched) :]:
-            fetched = self.blocks.fetch(key)
-            if fetched is None:
-                break
-            table.append(fetched)
-        sequence.published = len(table)
-        sequence.computed = len(table) * self.block_size
-        if sequence.cached is None:
-            sequence.cached = sequence.computed
-        for key in keys[len(table) :]:
-            self._coming.setdefault(key, sequence)
-        while len(table) < self._blocks_for(len(sequence.tokens)):
-            table.append(self.blocks.allocate())
-        self.running.add(sequence)
+            self.tables.fill(sequence, keys, matched)
+            self.running.add(sequence)
 
     def _grow(self, sequence: Sequence, drafts: int) -> int:
         """Give a decoding sequence blocks to write to; returns the drafts there is room for, -1 if it was preempted.
@@ -291,10 +168,7 @@ class Scheduler:
             if not self._preempt(sequence, table[first]):
                 return -1
             # Those who shared it may have been interrupted just now, and the block be ours alone.
-            if self.blocks.references[table[first]] > 1:
-                self._copies.append((table[first], copy := self.blocks.allocate()))
-                self.blocks.release(table[first])
-                table[first] = copy
+            self.tables.own(sequence, first)
         while drafts and (sequence.computed + drafts) // self.block_size >= len(table):
             if self.blocks.available <= len(self.running):
                 drafts = len(table) * self.block_size - sequence.computed - 1
@@ -317,7 +191,7 @@ class Scheduler:
     def _interrupt(self, victim: Sequence) -> None:
         self.preemptions += 1
         self.running.remove(victim)
-        self._release(victim)
+        self.tables.release(victim)
         victim.computed = victim.published = 0
         victim.drafts = []
         self.waiting.add(victim)
@@ -347,13 +221,3 @@ class Scheduler:
         for victim in victims[:count]:
             self._interrupt(victim)
         return True
-
-    def _release(self, sequence: Sequence) -> None:
-        for key in sequence.keys:
-            if self._coming.get(key) is sequence:
-                del self._coming[key]
-        self.blocks.release_all(sequence.table)
-        sequence.table = sequence.table[:0]
-
-    def _blocks_for(self, tokens: int) -> int:
-        return -(-tokens // self.block_size)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fathom.engine.noise import child_seed, key
-from fathom.engine.sampler import Row
+from fathom.engine.rows import Row
 from fathom.engine.sampling import SamplingParams
 from fathom.engine.seen import SeenTokens
 from fathom.engine.thinking import Phase, Thinking, advance, begin, closing_tokens, forced

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fathom.engine.chunks import Chunk
 from fathom.engine.runner import Reading, Runner
-from fathom.engine.scheduler import Chunk
 from fathom.model.outputs import Choice
 from fathom.model.router import Router
 from fathom.model.transformer import Transformer, moe_layers
