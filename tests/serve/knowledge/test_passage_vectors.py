@@ -181,7 +181,12 @@ def test_an_index_from_before_there_were_vectors_is_read_again(opened, documents
     assert titles(opened(), "wide sea") == ["sea.md"]
 
 
-def test_rankings_are_fused_by_place():
-    assert fused([1, 2, 3], [3, 1]) == [1, 3, 2]
+def test_the_first_by_words_stays_first_and_the_first_by_vectors_comes_early():
+    assert fused(range(1, 50), [90, 91]).index(90) == 4
+    assert fused([1, 2, 3], [9, 1])[0] == 1
+
+
+def test_what_both_rank_gains_by_it():
+    assert fused([1, 2, 3], [3]) == [3, 1, 2]
     assert fused([1, 2], []) == [1, 2]
-    assert fused() == []
+    assert fused([], [2, 1]) == [2, 1]

@@ -87,11 +87,14 @@ class PassageVectors:
 
     def nearest(self, question: str, limit: int) -> list[int]:
         """Ids of the passages whose vectors are most like the question's, the nearest first; none if it has none."""
+        import torch
+
         ids, matrix = self._held or self._load()
         asked = self._made({b"": question}).get(b"") if ids else None
         if asked is None:
             return []
-        likeness = matrix @ asked
+        # By PyTorch's threads: NumPy's own would then keep the cores from them for a tenth of a second.
+        likeness = (torch.from_numpy(matrix) @ torch.from_numpy(asked)).numpy()
         best = np.argpartition(-likeness, min(limit, len(ids)) - 1)[:limit]
         return [ids[place] for place in best[np.argsort(-likeness[best], kind="stable")]]
 
@@ -107,7 +110,7 @@ class PassageVectors:
                 "SELECT id, vector FROM passages JOIN vectors USING (digest) WHERE maker = ? AND length(vector) = ?",
                 self._key,
             ).fetchall()
-            matrix = np.frombuffer(b"".join(row["vector"] for row in found), np.float32)
+            matrix = np.frombuffer(bytearray().join(row["vector"] for row in found), np.float32)
             self._held = [row["id"] for row in found], matrix.reshape(len(found), self._embedder.dimension)
             return self._held
 
