@@ -62,7 +62,10 @@ class BaseConfig(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> "BaseConfig":
         if (self.folder is None) == (not self.phases):
-            raise ValueError("give either a folder with a finished model or phases to pre-train one, not both")
+            raise ValueError(
+                "give either a folder with a finished model or phases to pre-train one, not both; base.phases=[] drops "
+                "a recipe's phases"
+            )
         return self
 
     def recipe(self, phase: int, corpus: dict[str, Any], initialise_from: Path | None) -> Recipe:

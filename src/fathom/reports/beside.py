@@ -64,7 +64,7 @@ def verdicts(first: Judged, last: Judged, controls: Mapping[str, Judged]) -> lis
     if after <= before + CLOSE:
         said.append(
             f"pass@{most} went from {before:.3f} to {after:.3f}: reinforcement sharpened, making likely what the base "
-            "could do already; no new problem came within reach."
+            "could do already; hardly a problem came newly within reach."
         )
     else:
         said.append(
