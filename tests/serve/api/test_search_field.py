@@ -3,8 +3,11 @@
 import json
 
 import httpx
+import numpy as np
 import pytest
 from running import until
+
+from fathom.errors import UsageError
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "How deep is the trench?"}], "search": True}
 
@@ -50,3 +53,31 @@ def test_a_server_without_documents_says_so(serve):
     refused = httpx.post(f"{address}/chat/completions", json=ASK)
     assert refused.status_code == 422
     assert "--knowledge" in refused.json()["error"]["message"]
+
+
+def test_documents_without_the_page_are_refused_at_the_start(serve, tmp_path):
+    with pytest.raises(UsageError, match="--no-page"):
+        serve(settings={"knowledge": tmp_path})
+
+
+class Nearby:
+    """Takes every text for the same."""
+
+    name, dimension, maker = "nearby", 2, b"nearby"
+
+    def embed(self, texts):
+        return np.tile(np.float32([0.6, 0.8]), (len(texts), 1))
+
+
+def test_a_passage_is_cited_that_shares_no_word_with_the_question(serve, tmp_path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "trench.md").write_text("The trench is 11 km deep.\n")
+    settings = {"page": tmp_path / "data", "knowledge": tmp_path / "documents"}
+    address, _ = serve("Deep.", settings=settings, embedder=Nearby())
+
+    def cited():
+        zebra = ASK | {"messages": [{"role": "user", "content": "zebra"}]}
+        return httpx.post(f"{address}/chat/completions", json=zebra, timeout=60).json()["citations"]
+
+    assert until(cited)
+    assert httpx.get(f"{address}/page/api/knowledge").json()["without_vector"] == 0

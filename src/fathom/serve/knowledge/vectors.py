@@ -73,7 +73,7 @@ class PassageVectors:
         """
         while not stopped():
             with self._database.read() as rows:
-                most = 4 * BATCH + len(self._refused)
+                most = 2 * BATCH + len(self._refused)
                 found = rows.execute(f"SELECT digest, heading, text {_HAS_NONE} LIMIT {most}", self._key)
                 waiting = [row for row in found if row["digest"] not in self._refused]
             if not waiting:
