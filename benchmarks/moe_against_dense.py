@@ -125,11 +125,10 @@ def kept_speeds(asked: argparse.Namespace, every: dict[str, list[str]]) -> dict[
     kept = asked.runs / "speeds.json"
     speeds: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     if missing := [variant for variant in every if variant not in speeds]:
-        # Those of before are timed again beside the new ones: a speed alone says nothing on a machine that drifts.
-        timed = side_by_side([one_step(asked.recipe, every[variant]) for variant in every])
-        known = [i for i, variant in enumerate(every) if variant in speeds]
-        drift = statistics.median(speeds[list(every)[i]] / timed[i] for i in known) if known else 1.0
-        speeds |= {variant: timed[list(every).index(variant)] * drift for variant in missing}
+        # The shipped recipe is timed again beside new ones: a speed alone says nothing on a machine that drifts.
+        moe, *others = side_by_side([one_step(asked.recipe, changes) for changes in [[], *(every[v] for v in missing)]])
+        drift = speeds.get("moe", moe) / moe
+        speeds |= {variant: seconds * drift for variant, seconds in zip(missing, others, strict=True)}
         asked.runs.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(speeds))
     print("seconds a step:", json.dumps(speeds), file=sys.stderr)
