@@ -27,7 +27,7 @@ def fathom(asked: argparse.Namespace, weights: str) -> dict[str, Any]:
     from fathom.weights.formats import in_format, load_in_format
 
     if asked.shape:
-        model = in_format(_random(asked.shape), weights)
+        model = in_format(random_model(asked.shape), weights)
     else:
         model = load_in_format(Path(asked.model), weights)
     bandwidth = read_bandwidth(asked.threads)
@@ -134,7 +134,8 @@ def _ask_all(server: Any, requests: int, context: int, tokens: int) -> list[dict
     return timings
 
 
-def _random(shape: str) -> Any:
+def random_model(shape: str) -> Any:
+    """Seeded random weights in a shape, without MTP modules and with room for long contexts."""
     import torch
 
     from fathom.cli.params import configuration
@@ -149,7 +150,7 @@ def _random(shape: str) -> Any:
 def _theirs(shape: str, experts: str) -> Any:
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-    values = _random(shape).config.to_hf()
+    values = random_model(shape).config.to_hf()
     config = DeepseekV3Config(**{k: v for k, v in values.items() if k not in ("architectures", "rope_scaling")})
     config._experts_implementation, config._attn_implementation = experts, "sdpa"
     return DeepseekV3ForCausalLM(config)

