@@ -1,12 +1,12 @@
-"""What it costs SmolLM2-135M-Instruct to become a model of DeepSeek-V3's architecture, before any training.
+"""What attention alone costs SmolLM2-135M-Instruct when it becomes DeepSeek-V3's, at smaller and smaller caches.
 
     fathom corpus --into corpus
     python benchmarks/upcycling.py corpus/validation-english.txt
 
-Attention alone at several widths of the rotary key and ranks of the latents, then feed-forward layers alone at several
-numbers of experts a token, then both: KL divergence of the next-token distribution from the original's, share of
-places with the same likeliest token, and perplexity, on the last tenth of the text. The rest is what the model is
-adapted to. Needs a package index for the model.
+Several widths of the rotary key and ranks of the latents, without any training: KL divergence of the next-token
+distribution from the original's, share of places with the same likeliest token, and perplexity, on the last tenth of
+the text. The rest is what the model is adapted to. Needs a package index for the model. `fathom convert upcycle`
+measures experts in the same way.
 """
 
 import sys
@@ -25,10 +25,10 @@ from fathom.weights.upcycle.distance import Distance, Reference
 from fathom.weights.upcycle.upcycle import Upcycling
 
 SEQUENCE, ADAPTED, HELD_OUT = 512, 4096, 1024
-ATTENTION = ((192, 193), (64, 257), (64, 193), (192, 97))
-"""Widths of the rotary key and ranks of the latents."""
-EXPERTS = {"experts": 15, "shared_experts": 1}
-PER_TOKEN = (15, 12, 8)
+DENSE_CACHE = 384
+"""Numbers a token in each layer: keys and values of 3 heads of 64."""
+ATTENTION = ((192, 193, 1), (128, 193, 1), (192, 97, 1), (64, 193, 1), (64, 193, 4), (64, 129, 1), (64, 97, 1))
+"""Widths of the rotary key, ranks of the latents, and frequencies that are folded together."""
 
 
 def main() -> None:
@@ -41,32 +41,21 @@ def main() -> None:
     model.compute_dtype = torch.float32
     reference = Reference.of(model, spread(ids[border:], SEQUENCE, HELD_OUT, "the held-out text"))
     upcycling = Upcycling(model, spread(ids[:border], SEQUENCE, ADAPTED, "the text"), quiet=True)
-    rows = [_row("dense model", {}, 384, reference.distance(quiet=True))]
-
-    def measure(what: str, attention: bool = True, **wanted: Any) -> None:
-        made, _ = upcycling.make(UpcycleConfig(**wanted), attention=attention)
-        cache = sum(sum(shape) for shape in made.config.cached_shapes) if attention else 384
-        rows.append(_row(what, wanted, cache, reference.distance(made, quiet=True)))
+    rows = [_row("-", "-", 1, DENSE_CACHE, reference.distance(quiet=True))]
+    for rope, rank, fold in ATTENTION:
+        made, _ = upcycling.make(UpcycleConfig(qk_rope_head_dim=rope, kv_lora_rank=rank, fold=fold))
+        rows.append(_row(rope, rank, fold, rope + rank, reference.distance(made, quiet=True)))
         print(rows[-1], file=sys.stderr, flush=True)
-
-    for rope, rank in ATTENTION:
-        measure("attention", qk_rope_head_dim=rope, kv_lora_rank=rank)
-    measure("attention, frequencies folded by 4", qk_rope_head_dim=64, kv_lora_rank=193, fold=4)
-    for count in PER_TOKEN:
-        measure("feed-forward", attention=False, experts_per_token=count, **EXPERTS)
-    measure("both", qk_rope_head_dim=192, kv_lora_rank=193, experts_per_token=8, **EXPERTS)
-    columns = ["", "rotary key", "latents", "cache", "experts a token", "KL, nats", "same top token", "perplexity"]
+    columns = ["rotary key", "latents", "folded by", "cache", "KL, nats", "same top token", "perplexity"]
     cells = [[str(cell) for cell in row.values()] for row in rows]
-    show(f"Adapted to {ADAPTED:,} tokens, measured on {HELD_OUT:,} others", columns, cells)
+    show(f"Adapted to {ADAPTED:,} tokens, measured on {HELD_OUT:,} others; first the dense model", columns, cells)
     print(write("upcycling", {"machine": machine(1), "rows": rows}))
 
 
-def _row(what: str, wanted: dict[str, Any], cache: int, found: Distance) -> dict[str, Any]:
+def _row(rope: int | str, rank: int | str, fold: int, cache: int, found: Distance) -> dict[str, Any]:
     """One line of the table, in the order of its columns."""
-    names = ("qk_rope_head_dim", "kv_lora_rank", "experts_per_token")
-    rope, rank, count = (wanted.get(name, "-") for name in names)
     figures = {"kl": round(found.kl, 4), "top1": f"{found.top1:.1%}", "perplexity": round(found.perplexity, 2)}
-    return {"what": what, "rope": rope, "rank": rank, "cache": cache, "experts": count} | figures
+    return {"rope": rope, "rank": rank, "fold": fold, "cache": cache} | figures
 
 
 if __name__ == "__main__":
