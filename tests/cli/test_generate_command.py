@@ -51,6 +51,19 @@ def test_a_text_and_its_json_are_the_same(generate):
     assert answer["prompt_tokens"] >= 2
 
 
+def test_a_message_is_put_into_the_models_own_format_and_its_answer_stands_alone(generate):
+    plain, answer = generate("--json"), generate("--message", "--json")
+    assert answer["prompt_tokens"] > plain["prompt_tokens"]
+    assert generate("--message") == f"{answer['text']}\n"
+
+
+def test_a_chat_model_that_has_nothing_to_go_on_with_says_how_it_is_asked(fathom, folder):
+    ending = str(Tokenizer(folder).eos_id)
+    result = fathom("generate", "the sea", "--model", folder, "--logit-bias", f"{ending}=100")
+    assert result.stdout == "the sea\n"
+    assert "with --message it answers" in result.stderr
+
+
 def test_several_completions_come_in_order(generate):
     answer = generate("--count", "3", "--json", "--logprobs", "2", "--ignore-eos")
     assert len(answer["completions"]) == 3

@@ -12,6 +12,7 @@ from fathom.cli.find import model_folder
 from fathom.errors import UsageError
 
 if TYPE_CHECKING:
+    from fathom.engine.engine import Engine
     from fathom.engine.request import Completion
 
 
@@ -20,6 +21,9 @@ def generate(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="A folder, a run or a model's name; the newest run.")
     ] = None,
+    message: Annotated[
+        bool, typer.Option("--message", help="The prompt is a message to a chat model; only its answer is shown.")
+    ] = False,
     max_tokens: asked.MaxTokens = 128,
     temperature: asked.Temperature = 0.8,
     top_k: asked.TopK = 0,
@@ -52,7 +56,7 @@ def generate(
     Example: `fathom generate "Once upon a time" --model runs/quickstart --temperature 0.7`
     """
     from fathom.cli import wishes
-    from fathom.cli.loading import load_engine
+    from fathom.cli.loading import is_chat_model, load_engine
     from fathom.engine.config import EngineConfig
     from fathom.engine.sampling import SamplingParams
 
@@ -80,21 +84,32 @@ def generate(
         structured=wishes.structure(json_schema, json_object, regex, lark),
     )
     config = EngineConfig(max_batch_size=16, speculation=cast(Any, speculation), spill_folder=cache_folder)
-    with load_engine(model_folder(model), config, weights) as engine:
+    folder = model_folder(model)
+    with load_engine(folder, config, weights) as engine:
         assert engine.tokenizer is not None
         params = replace(params, thinking=wishes.thinking(thinking_tokens, engine.tokenizer))
+        given, shown = (_turn(engine, text), "") if message else (text, text)
         if json:
-            answer_json(_answer(text, engine.generate([text], params)))
+            answer_json(_answer(text, engine.generate([given], params)))
         elif max(count, best_of or 1) > 1:
-            for number, completion in enumerate(engine.generate([text], params), 1):
-                typer.echo(f"--- {number}: {completion.finish_reason}\n{text}{completion.text}")
+            for number, completion in enumerate(engine.generate([given], params), 1):
+                typer.echo(f"--- {number}: {completion.finish_reason}\n{shown}{completion.text}")
         else:
-            stream = engine.stream(text, params)
-            typer.echo(text, nl=False)
+            stream = engine.stream(given, params)
+            typer.echo(shown, nl=False)
             for piece in stream:
                 typer.echo(piece, nl=False)
                 sys.stdout.flush()
             typer.echo()
+            if not message and not stream.completion.text and is_chat_model(folder):
+                typer.echo("The model ended the text at once. It is a chat model: with --message it answers.", err=True)
+
+
+def _turn(engine: "Engine", text: str) -> tuple[int, ...]:
+    from fathom.cli.talk import turns_of
+    from fathom.serve.encoding import Message
+
+    return turns_of(engine, [Message("user", text)])
 
 
 def _answer(text: str, completions: "list[Completion]") -> dict[str, Any]:

@@ -85,20 +85,21 @@ class Chatter:
         system = [Message("system", self._system)] if self._system else []
         context = self._engine.model.config.max_position_embeddings
         while True:
-            prompt = self._encoded([*system, *self._turns])
+            prompt = turns_of(self._engine, [*system, *self._turns])
             if len(prompt) + min(self._params.max_tokens, context // 2) <= context or len(self._turns) < 3:
                 return self._engine.stream(prompt, self._params)
             del self._turns[:2]
 
-    def _encoded(self, messages: list["Message"]) -> tuple[int, ...]:
-        """In the model's own format, as the server writes it; a model that can answer at once does."""
-        from fathom.serve.encoding import encode, template_of
 
-        tokenizer = self._engine.tokenizer
-        if tokenizer is None:
-            raise GenerationError("A chat needs a tokenizer: give the engine one.")
-        template = template_of(tokenizer)
-        return encode(messages, tokenizer=tokenizer, template=template, thinking=not template.can_answer_at_once).tokens
+def turns_of(engine: "Engine", messages: list["Message"]) -> tuple[int, ...]:
+    """Messages in the model's own format, as the server writes it; a model that can answer at once does."""
+    from fathom.serve.encoding import encode, template_of
+
+    tokenizer = engine.tokenizer
+    if tokenizer is None:
+        raise GenerationError("A chat needs a tokenizer: give the engine one.")
+    template = template_of(tokenizer)
+    return encode(messages, tokenizer=tokenizer, template=template, thinking=not template.can_answer_at_once).tokens
 
 
 def talk(partner: Partner, *, person: bool) -> None:
