@@ -11,7 +11,8 @@ Variants take turns, a seed at a time, each in a fresh run folder, so that a dri
 With `--by-steps` the clock is read once: the variants' steps are timed in turns, side by side, and each then trains as
 many steps as fit the minutes at that speed. What a run learns depends on its steps alone, so the training itself may
 share the machine with other work; the speeds stay in the runs' folder (`speeds.json`) and serve every seed.
-The learning rates are the recipe's for all. Other variants change one thing: `no-mtp`, `no-shared`, `adamw`.
+The learning rates are the recipe's for all. Other variants change one thing: `no-mtp`, `no-shared`, and `adamw`, which
+has a rate of its own for what Muon trains.
 """
 
 import argparse
@@ -28,13 +29,16 @@ import common
 PLANNED = 0.95
 """Share of the minutes that is steps; evaluations and checkpoints take the rest, as in a run by the clock."""
 
+OF_MATRICES = {"embedding": 20 / 3, "head": 20 / 3, "router": 1, "norm": 1}
 VARIANTS: dict[str, list[str]] = {
     "moe": [],
     "twin": ["model.first_k_dense_replace={layers}"],
     "wide": ["model.first_k_dense_replace={layers}", "model.intermediate_size={wide}"],
     "no-mtp": ["model.num_nextn_predict_layers=0"],
     "no-shared": ["model.n_shared_experts=0", "model.num_experts_per_tok={more}"],
-    "adamw": ["train.optimizer.kind=adamw"],
+    # Hidden matrices at a rate of AdamW's own; embedding and head keep the recipe's 0.02, routers and norms its 0.003.
+    "adamw": ["train.optimizer.kind=adamw", "train.optimizer.learning_rate=0.003"]
+    + [f"train.optimizer.{name}_scale={scale}" for name, scale in OF_MATRICES.items()],
     "no-balance": ["train.balance.method=none"],
     "auxiliary": ["train.balance.method=auxiliary", "train.balance.auxiliary_alpha=0.01"],
 }
