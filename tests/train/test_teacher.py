@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fathom.errors import RecipeError
+from fathom.errors import CorpusError, RecipeError
 from fathom.model.transformer import Transformer
 from fathom.parallel.mesh import World
 from fathom.train.loop import train
@@ -96,6 +96,13 @@ def test_a_teacher_with_other_words_is_refused(finished: Path, corpus: Path, tmp
     file.write_text(json.dumps(values))
     recipe = tiny_recipe(f"train.teacher.folder={other}")
     with pytest.raises(RecipeError, match=r"train\.teacher\.folder.*another tokenizer"):
+        build_teacher(recipe, open_text(recipe, corpus), CPU)
+
+
+def test_a_teacher_without_a_tokenizer_is_named(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(finished, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer.json"))
+    recipe = tiny_recipe(f"train.teacher.folder={bare}")
+    with pytest.raises(CorpusError, match="bare"):
         build_teacher(recipe, open_text(recipe, corpus), CPU)
 
 

@@ -77,6 +77,10 @@ class BaseConfig(Section):
         return Recipe.from_values({"about": about, "model": self.model, "corpus": corpus, "train": train})
 
 
+GIVEN = BaseConfig(folder=Path("base"))
+"""What the recipe of a stage or a control says of its base: the weights decide which it is, not where they lie."""
+
+
 class RewardConfig(Section):
     """What each part of a score counts. R1-Zero: accuracy and format alike; R1 adds language."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from fathom.config.reason import BaseConfig, ReasonRecipe, RewardConfig, RLConfig
+from fathom.config.reason import GIVEN, ReasonRecipe, RewardConfig, RLConfig
 from fathom.config.tuning import SampledConfig, SFTConfig, SFTRecipe
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.engine.engine import Engine, EngineConfig
@@ -45,7 +45,6 @@ CONTROLS = {
     "sft-written": "fine-tuned on written replies",
 }
 """Their names, and what was done to the base."""
-GIVEN = BaseConfig(folder=Path("base"))
 ENDING = "\n"
 """Of a document, as a corpus has it and a base therefore knows it: without it, base and texts end in other tokens."""
 FOLDER = "controls"

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fathom.config.reason import BaseConfig, ReasonRecipe, RLConfig, TaskConfig
+from fathom.config.reason import GIVEN, ReasonRecipe, RLConfig, TaskConfig
 from fathom.config.stages import R1Recipe
 from fathom.config.tuning import SampledConfig, SFTConfig, SFTRecipe
 from fathom.corpus.tokenizer import Tokenizer
@@ -39,8 +39,6 @@ from fathom.weights.folder import load
 
 STAGES = ("base", "zero", "dev1", "dev2", "dev3", "r1")
 TABLE = "stages.json"
-GIVEN = BaseConfig(folder=Path("base"))
-"""What a stage's own recipe says of its base: the weights decide which it is, not where they lie."""
 
 
 class StageWatcher(Watcher, Protocol):

@@ -155,7 +155,7 @@ def build_teacher(recipe: Recipe, text: Text, world: World) -> Teacher | None:
     if wanted is None:
         return None
     folder = located(wanted.folder)
-    first, second = (json.loads((f / "tokenizer.json").read_text(encoding="utf-8")) for f in (folder, text.folder))
+    first, second = (json.loads(Tokenizer(f).path.read_text(encoding="utf-8")) for f in (folder, text.folder))
     if first != second:
         raise RecipeError(
             f"train.teacher.folder = {wanted.folder} has another tokenizer than the corpus in {text.folder}, so a "
