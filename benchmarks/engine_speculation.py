@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", help="a model folder or a run")
     parser.add_argument("--texts", help="a text file to cut prompts from")
     parser.add_argument("--shapes", nargs="+", default=[], help="configurations, by name or file")
+    parser.add_argument("--draft-vocabulary", type=int, help="tokens that a module may guess; all, without")
     parser.add_argument("--layers", type=int, help="with --shapes, so many layers in place of the shape's own")
     parser.add_argument("--acceptance", type=float, default=0.85, help="with --shapes, of the first guess")
     parser.add_argument("--fixed", nargs="+", type=int, default=[1, 2], help="guesses of the fixed kinds")
@@ -136,7 +137,7 @@ def cost_of_shape(shape: str, dense: bool, asked: argparse.Namespace) -> dict[st
     model.init_weights(torch.Generator().manual_seed(0))
     model.compute_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.weights]
     memory = PagedStores(config, 32, 16, model.compute_dtype, "cpu", layers + 1)
-    plan, module = make_plan(model.eval(), asked.threads), make_mtp_plan(model, asked.threads)
+    plan, module = make_plan(model.eval(), asked.threads), make_mtp_plan(model, asked.threads, asked.draft_vocabulary)
     if plan is None or module is None:
         raise SystemExit("This measures the native plan: a C++ compiler is needed.")
     times: dict[str, list[float]] = {name: [] for name in ("1", "2", "3", "4", "module")}
@@ -180,6 +181,7 @@ def measure(
             tokenizer,
             EngineConfig(
                 speculation=kind.split()[0],
+                draft_vocabulary=asked.draft_vocabulary,
                 num_speculative_tokens=int(kind.split()[1]) if " " in kind else asked.guesses,
                 adaptive_speculation=" " not in kind,
                 prefix_caching=False,

@@ -72,7 +72,7 @@ def test_every_shipped_recipe_loads():
             assert kind.load(path).about
             continue
         # Its model is a folder that the reader makes first.
-        changed = ["model.preset=laptop-4"] if name == "upcycled-healing" else []
+        changed = ["model.preset=laptop-4"] if name in ("upcycled-healing", "mtp-module") else []
         assert Recipe.load(path, changed).about
 
 

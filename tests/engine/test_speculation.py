@@ -189,6 +189,28 @@ def test_guesses_made_in_one_native_call_are_those_made_pass_by_pass(model, monk
     assert sum(len(guesses) for _, guesses in seen[0]) > 100
 
 
+@pytest.mark.parametrize("vocabulary", [40, 10**9])
+def test_a_module_may_know_a_part_of_the_vocabulary(model, tokenizer, monkeypatch, vocabulary):
+    many = mixed(tokenizer)
+    config = replace(SMALL, speculation="mtp", draft_vocabulary=vocabulary)
+    # What a structure or the end of a thinking block dictates may be any token.
+    free = [params for params in many if params.structured is None and params.thinking is None]
+    plain, _ = completions(model, tokenizer, many)
+    for native in (True, False):
+        engine = Engine(model, tokenizer, config)
+        if not engine.core.drafter._pass.draws:
+            pytest.skip("no compiler: all tokens are guessed")
+        monkeypatch.setattr(MTPPass, "draws", native)
+        spy = engine.core.drafter = Spy(engine.core.drafter)
+        engine.generate([PROMPTS[i % len(PROMPTS)] for i in range(len(free))], free)
+        guessed = [guess for _, guesses in spy.seen for guess in guesses]
+        assert len(guessed) > 10
+        assert max(guessed) < vocabulary
+        assert vocabulary < 10**9 or max(guessed) > 40
+        found, _ = completions(model, tokenizer, many, config)
+        assert [c.tokens for c in found] == [c.tokens for c in plain]
+
+
 def test_with_guesses_that_need_not_pay_every_step_has_as_many_as_there_may_be(model):
     config = EngineConfig(speculation="mtp", num_speculative_tokens=2, adaptive_speculation=False)
     engine = Engine(model, None, config)
@@ -280,6 +302,8 @@ def test_which_way_of_guessing_suits_the_model(model):
         Engine(dense, None, EngineConfig(speculation="mtp"))
     with pytest.raises(GenerationError, match="speculation is 'much'"):
         EngineConfig(speculation="much")
+    with pytest.raises(GenerationError, match="draft_vocabulary is 0"):
+        EngineConfig(draft_vocabulary=0)
     assert isinstance(Engine(dense, None, EngineConfig(speculation="auto")).core.drafter, LookupDrafter)
     assert isinstance(Engine(model, None, EngineConfig(speculation="auto")).core.drafter, MTPDrafter)
     assert Engine(model).core.drafter is None

@@ -72,3 +72,44 @@ def test_without_mtp_weight_the_modules_do_not_run(model: Transformer) -> None:
     terms.loss.backward()
     assert terms.loads.shape[0] == 1
     assert all(p.grad is None for name, p in model.named_parameters() if name.startswith("model.layers.2."))
+
+
+def kl_from_the_model(model: Transformer, batch: torch.Tensor) -> torch.Tensor:
+    """Mean over depths of the summed KL between what the model says of a token and what the modules do."""
+    S = batch.shape[1] - 3
+    told = model(batch[:, : S + 2])
+    distances = []
+    for depth, said in enumerate(model(batch[:, : S + 2], depths=2).mtp_logits, start=1):
+        own = told.logits[:, depth : depth + S].detach().log_softmax(-1)
+        distances.append((own.exp() * (own - said[:, :S].log_softmax(-1))).sum())
+    return torch.stack(distances).mean()
+
+
+def test_modules_may_learn_from_the_models_own_predictions(model: Transformer) -> None:
+    batch = rows(4)
+    plain, taught = (Weights(mtp=0.5, mtp_share=1.0, balance=0.0, self_distillation=share) for share in (0.0, 1.0))
+    alone = gradients(model, [batch], Weights(mtp=0.0, mtp_share=1.0, balance=0.0), 4)
+    model.zero_grad()
+    (0.5 / (4 * 8) * kl_from_the_model(model, batch)).backward()
+    of_kl = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    found = gradients(model, [batch], taught, 4)
+    for name, gradient in found.items():
+        expected = of_kl.get(name, torch.zeros(())) + alone.get(name, torch.zeros(()))
+        torch.testing.assert_close(gradient, expected.expand_as(gradient), rtol=1e-4, atol=1e-6)
+    half = gradients(model, [batch], Weights(0.5, 1.0, 0.0, 0.5), 4)
+    text = gradients(model, [batch], plain, 4)
+    for name, gradient in half.items():
+        torch.testing.assert_close(gradient, (found[name] + text[name]) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_the_text_s_losses_are_told_whatever_is_learned(model: Transformer) -> None:
+    batch = rows(2)
+    plain, taught = (objective(model, batch, Weights(0.3, 1.0, 0.0, share), 2) for share in (0.0, 1.0))
+    torch.testing.assert_close(taught.sums[[0, 3, 4]], plain.sums[[0, 3, 4]])
+
+
+def test_a_share_of_the_sequences_is_taught_alone(model: Transformer) -> None:
+    batch = rows(4)
+    half = objective(model, batch, Weights(0.3, 0.5, 0.0, 1.0), 4)
+    first = objective(model, batch[:2], Weights(0.3, 1.0, 0.0, 1.0), 2)
+    torch.testing.assert_close(half.sums[3:] / 4, first.sums[3:] / 2)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from fathom.cli import asked, check, distance, upcycle
+from fathom.cli import asked, check, distance, mtp_module, upcycle
 from fathom.cli.console import answer, answer_json
 from fathom.errors import UsageError
 
@@ -89,3 +89,4 @@ def model(
 app.command()(upcycle.upcycle)
 app.command()(distance.distance)
 app.command()(check.check)
+app.command()(mtp_module.add_mtp)

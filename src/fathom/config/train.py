@@ -133,6 +133,10 @@ class MTPConfig(Section):
     of a step, most of it in the output head; a quarter of the sequences trains it for a tenth."""
     switch_at: float = Field(default=0.682, ge=0, le=1)
     """Share of the run at which the weight changes. V3: 0.682 (10T of 14.8T tokens)."""
+    self_distillation: float = Field(default=0.0, ge=0, le=1)
+    """Share of each module's loss that is the KL divergence of its prediction from the one that the model itself makes
+    of the same token, over the whole vocabulary; the rest is the text's cross-entropy. V3: 0. For a module that is
+    trained alone, to guess what the model will say, 1 is right."""
 
 
 class EMAConfig(Section):

@@ -33,6 +33,9 @@ class EngineConfig:
     the same, whatever is guessed."""
     num_speculative_tokens: int = 4
     """Most guesses for a sequence and step. Fewer are made where they would not pay."""
+    draft_vocabulary: int | None = None
+    """Guess only tokens below this id, where an MTP module runs as a native program; all, without. The output head is
+    most of what a module reads, and tokenizers number frequent tokens first. Rarer ones are drawn unguessed."""
     adaptive_speculation: bool = True
     """Make guesses only as far as they pay by what has been measured while serving; False makes as many as there may
     be in every step."""
@@ -42,7 +45,7 @@ class EngineConfig:
             self._whole(name, 1)
         if self.speculation not in KINDS:
             raise GenerationError(f"speculation is {self.speculation!r}: it must be one of {', '.join(KINDS)}.")
-        for name in ("cache_tokens", "cache_bytes"):
+        for name in ("cache_tokens", "cache_bytes", "draft_vocabulary"):
             if getattr(self, name) is not None:
                 self._whole(name, 1)
         if self.cache_tokens is not None and self.cache_bytes is not None:

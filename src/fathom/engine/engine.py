@@ -45,6 +45,7 @@ class Engine:
             model,
             self.config.num_speculative_tokens,
             adaptive=self.config.adaptive_speculation,
+            vocabulary=self.config.draft_vocabulary,
         )
         self._blocks = cache_blocks(self.config, model, self._drafter.layers if self._drafter else 0)
         self._outputs: list[Output] = []

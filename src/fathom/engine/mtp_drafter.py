@@ -86,11 +86,14 @@ class MTPDrafter:
 
     layers = 1
 
-    def __init__(self, model: "Transformer", longest: int = 4, *, adaptive: bool = True) -> None:
-        """With at most `longest` guesses a step for each sequence; the model must have an MTP module."""
+    def __init__(
+        self, model: "Transformer", longest: int = 4, *, adaptive: bool = True, vocabulary: int | None = None
+    ) -> None:
+        """With at most `longest` guesses a step for each sequence, of tokens below `vocabulary` if the native program
+        runs; the model must have an MTP module."""
         from fathom.engine.mtp_pass import MTPPass
 
-        self._pass = MTPPass(model)
+        self._pass = MTPPass(model, vocabulary)
         self._longest = longest
         self._clock = clock_for(next(model.parameters()).device.type)
         self._judge = Judge(LONGEST_REST, adaptive=adaptive)

@@ -21,14 +21,16 @@ class Said(NamedTuple):
     hidden: "Tensor"
     """(T, D), ready for the head, or for the module itself."""
     logits: "Tensor"
-    """(m, V) of the wanted ones."""
+    """(m, V) of the wanted ones; minus infinity of tokens that are not said."""
 
 
 class MTPPass:
     """The model's first MTP module, by a native plan where there is one."""
 
-    def __init__(self, model: "Transformer") -> None:
+    def __init__(self, model: "Transformer", vocabulary: int | None = None) -> None:
+        """A native plan says tokens below `vocabulary` alone; all, without."""
         self._model = model
+        self._vocabulary = vocabulary
         self._layer = model.config.num_hidden_layers
         self.plan: Plan | None = None
         self.weights_changed()
@@ -37,7 +39,7 @@ class MTPPass:
         """Use the model's present weights from now on."""
         from fathom.engine.plan import make_mtp_plan
 
-        self.plan = make_mtp_plan(self._model)
+        self.plan = make_mtp_plan(self._model, vocabulary=self._vocabulary)
 
     @property
     def draws(self) -> bool:
@@ -80,7 +82,8 @@ class MTPPass:
                 packed = pack(chunks, tokens, positions, wanted)
                 logits, after = self.plan.read(packed, memory, with_hidden=True, inputs=hidden.float().contiguous())
                 assert after is not None
-                return Said(after, logits)
+                unsaid = self._model.config.vocab_size - logits.shape[1]
+                return Said(after, torch.nn.functional.pad(logits, (0, unsaid), value=-torch.inf) if unsaid else logits)
             device = hidden.device
             at = torch.tensor([tokens, positions], device=device)
             rows = torch.tensor(wanted, dtype=torch.int64, device=device)

@@ -26,9 +26,9 @@ from fathom.model.transformer import Transformer
 class Plan:
     """A model's program. It reads the model's weights where they are; call `refresh` after changing them."""
 
-    def __init__(self, model: Transformer, program: Program) -> None:
+    def __init__(self, model: Transformer, program: Program, vocabulary: int) -> None:
         self._program = program
-        self._vocabulary, self._width = model.config.vocab_size, model.config.hidden_size
+        self._vocabulary, self._width = vocabulary, model.config.hidden_size
         self.dtype = program.dtype
         self.refresh = program.refresh
 
@@ -76,15 +76,23 @@ def make_plan(model: Transformer, threads: int | None = None) -> Plan | None:
     return _make_plan(model, layers, 0, model.model.norm, threads)
 
 
-def make_mtp_plan(model: Transformer, threads: int | None = None) -> Plan | None:
-    """The plan of the first MTP module, whose `inputs` are the states behind the main model's last norm, or its own."""
+def make_mtp_plan(model: Transformer, threads: int | None = None, vocabulary: int | None = None) -> Plan | None:
+    """The plan of the first MTP module, whose `inputs` are the states behind the main model's last norm, or its own.
+
+    With `vocabulary` (V'), its logits are those of the first V' tokens.
+    """
     index = model.config.num_hidden_layers
     module = cast(MTPModule, model.model.layers[index])
-    return _make_plan(model, [module], index, module.shared_head.norm, threads)
+    return _make_plan(model, [module], index, module.shared_head.norm, threads, vocabulary)
 
 
 def _make_plan(
-    model: Transformer, layers: Sequence[Layer], first: int, norm: RMSNorm, threads: int | None
+    model: Transformer,
+    layers: Sequence[Layer],
+    first: int,
+    norm: RMSNorm,
+    threads: int | None,
+    vocabulary: int | None = None,
 ) -> Plan | None:
     """Some layers, whose rows in the cache begin at layer `first`, and the head behind `norm`."""
     parts = [part for layer in layers for child in _parts(layer) for part in child.modules()]
@@ -103,8 +111,9 @@ def _make_plan(
         builder.enter()
     for index, layer in enumerate(layers, start=first):
         builder.layer(layer, index)
-    builder.leave(norm)
-    return Plan(model, builder.program)
+    said = min(vocabulary or model.config.vocab_size, model.config.vocab_size)
+    builder.leave(norm, said)
+    return Plan(model, builder.program, said)
 
 
 def _parts(layer: Layer) -> tuple[nn.Module, ...]:

@@ -84,11 +84,11 @@ class Builder:
         self.norm(layer.post_attention_layernorm, self.state, self.x)
         FEED_FORWARD[type(layer.mlp)](self, cast(Any, layer.mlp))
 
-    def leave(self, norm: RMSNorm) -> None:
-        """The last norm, and the head for the wanted tokens."""
+    def leave(self, norm: RMSNorm, vocabulary: int) -> None:
+        """The last norm, and the head's first `vocabulary` rows for the wanted tokens."""
         self.program.add("leave", self.state, self.x, self.program.float_vector(norm.weight), float(norm.eps))
         tied = self.model.config.tie_word_embeddings
-        head = self.weight(self.model.model.embed_tokens if tied else self.model.lm_head)
+        head = self.program.matrix(_held(self.model.model.embed_tokens if tied else self.model.lm_head)[:vocabulary])
         self.program.linear(self.x, (head, None, self.x, LOGITS))
 
 

@@ -22,13 +22,18 @@ def resolve(kind: Speculation, model: "Transformer") -> Speculation:
     return kind
 
 
-def make_drafter(kind: Speculation, model: "Transformer", longest: int, *, adaptive: bool = True) -> "Drafter | None":
-    """The drafter of a kind, with at most `longest` guesses for each sequence and step; None where it is off."""
+def make_drafter(
+    kind: Speculation, model: "Transformer", longest: int, *, adaptive: bool = True, vocabulary: int | None = None
+) -> "Drafter | None":
+    """The drafter of a kind, with at most `longest` guesses for each sequence and step; None where it is off.
+
+    An MTP module need guess tokens below `vocabulary` alone.
+    """
     resolved = resolve(kind, model)
     if resolved == "mtp":
         from fathom.engine.mtp_drafter import MTPDrafter
 
-        return MTPDrafter(model, longest, adaptive=adaptive)
+        return MTPDrafter(model, longest, adaptive=adaptive, vocabulary=vocabulary)
     if resolved == "lookup":
         from fathom.engine.lookup import LookupDrafter
 

@@ -44,6 +44,10 @@ class Quantised:
         """Bits of a number, without its share of the scale."""
         return 8 if self.data.dtype == torch.int8 else 4
 
+    def __getitem__(self, rows: slice) -> "Quantised":
+        """Some of the rows."""
+        return Quantised(self.data[rows], self.scales[rows])
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""

@@ -46,7 +46,8 @@ def compute_gradients(
     teacher: Teacher | None = None,
 ) -> Gradients:
     """Form the gradients of the batch of `step`; `rows` (B, S + 1 + depths) are this process's share of it."""
-    weights = Weights(schedule.mtp_weight(train, step, steps), train.mtp.sequence_share, schedule.balance_alpha(train))
+    mtp, alpha = schedule.mtp_weight(train, step, steps), schedule.balance_alpha(train)
+    weights = Weights(mtp, train.mtp.sequence_share, alpha, train.mtp.self_distillation)
     batch = rows.shape[0] * world.size
     sums, loads = None, None
     parts = rows.split(train.micro_batch_sequences)

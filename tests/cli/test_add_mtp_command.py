@@ -1,0 +1,50 @@
+"""`fathom convert add-mtp`, as typed."""
+
+import json
+
+import pytest
+
+from fathom.corpus.bpe import save_tokenizer, train_bpe
+from fathom.weights.folder import load, save
+from small import V3, small_config, small_model
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = tmp_path / "words"
+    words.mkdir()
+    save_tokenizer(train_bpe(["the sea is deep and cold"] * 50, 420), words)
+    config = small_config(V3, vocab_size=420, num_nextn_predict_layers=0)
+    save(small_model(config), tmp_path / "without", tokenizer_from=words)
+    (tmp_path / "text.txt").write_text("the deep sea is cold and the cold sea is deep. " * 150)
+    return tmp_path
+
+
+def test_a_module_is_added_and_guesses(fathom, here):
+    done = fathom("convert", "add-mtp", "without", "with", "--text", "text.txt", "--sequence", "16", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["module"] == "model.layers.3."
+    assert 0 <= found["agreement"] <= 1
+    made = load(here / "with")
+    assert made.config.num_nextn_predict_layers == 1
+    assert found["parameters"] == sum(p.numel() for p in made.model.layers[3].parameters())
+    asked = ("generate", "the sea", "--model", "with", "-n", "8", "--temperature", "0", "--json")
+    plain, guessed = (json.loads(fathom(*asked, "--speculation", kind).stdout) for kind in ("off", "mtp"))
+    assert plain["text"] == guessed["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("without", "with", "--text", "nowhere.txt"), "nowhere.txt: there is no such file"),
+        (("without", "words", "--text", "text.txt"), "--force"),
+        (("nobody", "with", "--text", "text.txt"), "nobody"),
+    ],
+)
+def test_what_cannot_be_done_is_said(arguments, named, fathom, here):
+    refused = fathom("convert", "add-mtp", *arguments)
+    assert refused.exit_code == 2
+    assert named in refused.stderr
+    assert not (here / "with").exists()
