@@ -39,10 +39,11 @@ def main() -> None:
         return
     folder = model_folder(asked.model)
     model, tokenizer = fathom.load(folder), fathom.Tokenizer(folder)
-    model.compute_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.weights]
+    held(model, asked.weights)
     text = Path(asked.texts).read_text(encoding="utf-8", errors="replace")
-    step = len(text) // max(asked.batches)
-    prompts = [tokenizer.encode(text[i * step : i * step + 2000])[: asked.prompt] for i in range(max(asked.batches))]
+    most = max(asked.batches) * asked.turns
+    step = len(text) // most
+    prompts = [tokenizer.encode(text[i * step : i * step + 2000])[: asked.prompt] for i in range(most)]
     kinds = ["off", "lookup"]
     if model.config.num_nextn_predict_layers:
         kinds += ["mtp", *(f"mtp {guesses}" for guesses in asked.fixed)]
@@ -50,7 +51,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for temperature in asked.temperatures:
         for batch in asked.batches:
-            measured = measure(model, tokenizer, kinds, prompts[:batch], temperature, asked)
+            measured = measure(model, tokenizer, kinds, batch, prompts, temperature, asked)
             plain = measured["off"]
             for kind, one in measured.items():
                 found.append({"temperature": temperature, "batch": batch, "kind": kind} | one)
@@ -78,8 +79,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, help="with --shapes, so many layers in place of the shape's own")
     parser.add_argument("--acceptance", type=float, default=0.85, help="with --shapes, of the first guess")
     parser.add_argument("--fixed", nargs="+", type=int, default=[1, 2], help="guesses of the fixed kinds")
-    parser.add_argument("--weights", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--weights", default="fp32", choices=["fp32", "bf16", "int8", "int4"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--turns", type=int, default=1, help="batches of other prompts, one after the other")
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 0.8])
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=128)
@@ -91,6 +93,17 @@ def parse() -> argparse.Namespace:
     if not asked.shapes and not (asked.model and asked.texts):
         parser.error("give --model and --texts, or --shapes")
     return asked
+
+
+def held(model: Any, weights: str) -> None:
+    """Bring the model to this format."""
+    import torch
+
+    from fathom.model.quantised import quantise_model
+
+    model.compute_dtype = torch.float32 if weights == "fp32" else torch.bfloat16
+    if weights.startswith("int"):
+        quantise_model(model, weights)
 
 
 def costs(asked: argparse.Namespace) -> None:
@@ -135,7 +148,7 @@ def cost_of_shape(shape: str, dense: bool, asked: argparse.Namespace) -> dict[st
     config = config.model_copy(update=changes)
     model = Transformer(config)
     model.init_weights(torch.Generator().manual_seed(0))
-    model.compute_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[asked.weights]
+    held(model, asked.weights)
     memory = PagedStores(config, 32, 16, model.compute_dtype, "cpu", layers + 1)
     plan, module = make_plan(model.eval(), asked.threads), make_mtp_plan(model, asked.threads, asked.draft_vocabulary)
     if plan is None or module is None:
@@ -163,18 +176,20 @@ def measure(
     model: Any,
     tokenizer: Any,
     kinds: list[Any],
+    batch: int,
     prompts: list[list[int]],
     temperature: float,
     asked: argparse.Namespace,
 ) -> dict[str, dict[str, Any]]:
-    """Every way of guessing, for one batch, at one temperature."""
+    """Every way of guessing, for batches of so many prompts one after the other, at one temperature."""
     from fathom.engine.engine import Engine, EngineConfig
     from fathom.engine.sampling import SamplingParams
 
     params = [
         SamplingParams(max_tokens=asked.tokens, temperature=temperature, seed=i, ignore_eos=True)
-        for i in range(len(prompts))
+        for i in range(batch)
     ]
+    turns = [prompts[i * batch : (i + 1) * batch] for i in range(asked.turns)]
     engines = {
         kind: Engine(
             model,
@@ -185,6 +200,8 @@ def measure(
                 num_speculative_tokens=int(kind.split()[1]) if " " in kind else asked.guesses,
                 adaptive_speculation=" " not in kind,
                 prefix_caching=False,
+                # All engines stand side by side, where each would take a quarter of the memory.
+                cache_tokens=batch * (asked.prompt + asked.tokens + 64),
             ),
         )
         for kind in kinds
@@ -194,7 +211,7 @@ def measure(
     for _ in range(asked.rounds):
         for kind, engine in engines.items():
             begun = time.perf_counter()
-            completions = engine.generate(prompts, params)
+            completions = [completion for turn in turns for completion in engine.generate(turn, params)]
             times[kind].append(time.perf_counter() - begun)
             tokens[kind] = [completion.tokens for completion in completions]
     found = {}
@@ -204,7 +221,7 @@ def measure(
         found[kind] = {
             "seconds": min(times[kind]),
             "tokens_per_second": drawn / min(times[kind]),
-            "tokens_per_step": metrics.generated_tokens / metrics.steps / len(prompts),
+            "tokens_per_step": metrics.generated_tokens / metrics.steps / batch,
             "drafted": metrics.drafted,
             "accepted": [a / d for a, d in zip(metrics.accepted, metrics.drafted, strict=True)],
             "tokens": tokens[kind],

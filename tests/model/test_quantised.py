@@ -53,13 +53,14 @@ def test_a_quantised_model_is_smaller_and_near(network: dict, weights: str) -> N
 
 @FORMATS
 @NETWORKS
-def test_the_plan_reads_the_very_numbers_that_are_held(network: dict, weights: str) -> None:
+@pytest.mark.parametrize("news", [(9, 1, 17), (1,), (2,), (1, 2), (4,), (2, 3), (6,), (7,)])
+def test_the_plan_reads_the_very_numbers_that_are_held(network: dict, weights: str, news: tuple[int, ...]) -> None:
     plain = small_model(small_config(network), dtype=torch.bfloat16)
     quantised = quantise_model(copy.deepcopy(plain), weights)
     plain = dequantised(quantised, plain)
-    lengths = [(0, 9), (0, 1), (0, 17)]
+    lengths = [(0, new) for new in news]
     ragged, blocks = make_ragged(lengths, 4)
-    tokens, every = random_tokens(plain, 1, 27)[0], torch.arange(27)
+    tokens, every = random_tokens(plain, 1, sum(news))[0], torch.arange(sum(news))
     positions = torch.cat([torch.arange(new) for _, new in lengths])
     logits = []
     for model in (plain, quantised):

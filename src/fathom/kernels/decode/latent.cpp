@@ -51,7 +51,7 @@ struct LatentInputs : public Node {
     void absorb(const Step& step, int64_t h, int64_t begin, Scratch& scratch) const {
         int64_t n = std::min(MANY, step.tokens_count - begin), stride = pieces(sizes.rank, LANES) * LANES;
         int64_t width = sizes.rank + sizes.rope, head = sizes.nope + sizes.rope;
-        auto rows = operand_rows<T>(up, h * (sizes.nope + sizes.value), sizes.nope, 2, scratch);
+        auto rows = operand_rows<T>(up, h * (sizes.nope + sizes.value), sizes.nope, THEMSELVES, scratch);
         float* made = scratch.take<float>(n * stride);
         T* nope = scratch.take<T>(n * sizes.nope);
         for (int64_t m = 0; m < n; m++)

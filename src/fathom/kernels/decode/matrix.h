@@ -10,9 +10,9 @@ namespace fathom {
 // Row `row` of a quantised matrix, as bfloat16.
 void dequantise(const Matrix& w, int64_t row, void* out);
 
-// out[n] = <x, row first + n of w> for a row x of bfloat16 and `count` rows of a quantised matrix; the bits that `dots`
-// gives for the rows dequantised. `out` needs room for a multiple of 4.
-void dots_quantised(const void* x, const Matrix& w, int64_t first, int64_t count, float* out);
+// out[m * stride + n] = <x[m], row first + n of w> for M rows of bfloat16, 1 to FEW, and `count` rows of a quantised matrix;
+// the bits that `dots` gives for the rows dequantised. `out` needs room for a multiple of 4 in each row.
+void dots_quantised(const void* const* x, int64_t M, const Matrix& w, int64_t first, int64_t count, float* out, int64_t stride);
 
 }  // namespace fathom
 
@@ -35,15 +35,22 @@ inline int64_t pieces(int64_t total, int64_t piece) { return (total + piece - 1)
 // Some rows of a matrix, as operands of type T.
 template <class T>
 struct Columns {
-    const T* const* rows;  // null: quantised rows for a single token, to be multiplied as they are
+    const T* const* rows;  // null: quantised rows for a few tokens, to be multiplied as they are
     const Matrix* matrix;
     int64_t first, count;
     int64_t ahead;  // bytes to look ahead in memory while reading them
 };
 
 const int64_t AHEAD = 1 << 13;
+const int64_t THEMSELVES = INT64_MAX;  // "tokens" of columns that are wanted themselves
+// Tokens that quantised columns are dequantised for in registers: as many as there are registers for their sums.
+#ifdef WIDE
+const int64_t FEW = 6;
+#else
+const int64_t FEW = 1;
+#endif
 
-// `tokens` is the number of rows that they will be multiplied with, or more than one where they are wanted themselves.
+// `tokens` is the number of rows that they will be multiplied with, or more, or THEMSELVES.
 template <class T>
 inline Columns<T> operand_rows(const Matrix& w, int64_t first, int64_t count, int64_t tokens, Scratch& scratch) {
     const T** rows = scratch.take<const T*>(count);
@@ -53,7 +60,7 @@ inline Columns<T> operand_rows(const Matrix& w, int64_t first, int64_t count, in
 
 template <>
 inline Columns<bf16> operand_rows<bf16>(const Matrix& w, int64_t first, int64_t count, int64_t tokens, Scratch& scratch) {
-    if (w.scales && tokens == 1) return {nullptr, &w, first, count, 0};
+    if (w.scales && tokens <= FEW) return {nullptr, &w, first, count, 0};
     const bf16** rows = scratch.take<const bf16*>(count);
     bf16* made = w.kind == BF16 ? nullptr : scratch.take<bf16>(count * w.columns);
     for (int64_t i = 0; i < count; i++) {
@@ -74,7 +81,7 @@ inline void dots(const T* const* x, int64_t M, const Columns<T>& w, int64_t K, f
     if (w.rows)
         dots(x, M, w.rows, w.count, K, out, stride, w.ahead);
     else
-        fathom::dots_quantised(x[0], *w.matrix, w.first, w.count, out);
+        fathom::dots_quantised((const void* const*)x, M, *w.matrix, w.first, w.count, out, stride);
 }
 
 // Addresses of rows of activations.
@@ -92,7 +99,7 @@ inline void float_row(const Matrix& w, int64_t row, float* out, Scratch& scratch
         std::memcpy(out, static_cast<const float*>(w.data) + row * n, n * sizeof(float));
         return;
     }
-    const bf16* from = operand_rows<bf16>(w, row, 1, 2, scratch).rows[0];
+    const bf16* from = operand_rows<bf16>(w, row, 1, THEMSELVES, scratch).rows[0];
     for (int64_t i = 0; i < n; i++) out[i] = load(from + i);
 }
 

@@ -1,4 +1,4 @@
-// Quantised weights: rows brought to bfloat16, and the product of a single row with them as they are read.
+// Quantised weights: rows brought to bfloat16, and the product of a few rows with them as they are read.
 
 #include "matrix.h"
 #include "steps.h"
@@ -90,27 +90,45 @@ void dequantise_row(const Matrix& w, int64_t row, bf16* out) {
     }
 }
 
-// One row with four columns at a time: the same steps in the same order as `dots` of the dequantised columns.
-template <class Format>
-void dots_row(const bf16* x, const Matrix& w, int64_t first, int64_t count, float* out) {
+// M rows with four columns at a time: the same steps in the same order as `dots` of the dequantised columns.
+template <class Format, int M>
+void dots_rows(const bf16* const* x, const Matrix& w, int64_t first, int64_t count, float* out, int64_t stride) {
     const int64_t groups = w.columns / GROUP;
     for (int64_t n = 0; n < count; n += 4) {
         Row<Format> rows[4];
-        v16 total[4];
-#pragma GCC unroll 4
+        v16 total[M][4];
+#pragma GCC unroll 8
         for (int i = 0; i < 4; i++) {
             rows[i] = Row<Format>(w, first + std::min(n + i, count - 1));
-            total[i] = zeros();
+#pragma GCC unroll 8
+            for (int m = 0; m < M; m++) total[m][i] = zeros();
         }
         for (int64_t g = 0; g < groups; g++) {
-            StepBF16::Part part = StepBF16::part(x + g * GROUP);
-#pragma GCC unroll 4
+            StepBF16::Part parts[M];
+#pragma GCC unroll 8
+            for (int m = 0; m < M; m++) parts[m] = StepBF16::part(x[m] + g * GROUP);
+#pragma GCC unroll 8
             for (int i = 0; i < 4; i++) {
                 __builtin_prefetch(rows[i].data + g * Format::BYTES + AHEAD, 0, 3);
-                total[i] = StepBF16::add(total[i], part, rows[i].group(g));
+                StepBF16::Part column = rows[i].group(g);
+#pragma GCC unroll 8
+                for (int m = 0; m < M; m++) total[m][i] = StepBF16::add(total[m][i], parts[m], column);
             }
         }
-        sums(total[0], total[1], total[2], total[3], out + n);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) sums(total[m][0], total[m][1], total[m][2], total[m][3], out + m * stride + n);
+    }
+}
+
+template <class Format>
+void dots_few(const bf16* const* x, int64_t M, const Matrix& w, int64_t first, int64_t count, float* out, int64_t stride) {
+    switch (M) {
+        case 1: return dots_rows<Format, 1>(x, w, first, count, out, stride);
+        case 2: return dots_rows<Format, 2>(x, w, first, count, out, stride);
+        case 3: return dots_rows<Format, 3>(x, w, first, count, out, stride);
+        case 4: return dots_rows<Format, 4>(x, w, first, count, out, stride);
+        case 5: return dots_rows<Format, 5>(x, w, first, count, out, stride);
+        case 6: return dots_rows<Format, 6>(x, w, first, count, out, stride);
     }
 }
 
@@ -123,9 +141,9 @@ void fathom::dequantise(const Matrix& w, int64_t row, void* out) {
         dequantise_row<Four>(w, row, static_cast<bf16*>(out));
 }
 
-void fathom::dots_quantised(const void* x, const Matrix& w, int64_t first, int64_t count, float* out) {
+void fathom::dots_quantised(const void* const* x, int64_t M, const Matrix& w, int64_t first, int64_t count, float* out, int64_t stride) {
     if (w.kind == INT8)
-        dots_row<Eight>(static_cast<const bf16*>(x), w, first, count, out);
+        dots_few<Eight>((const bf16* const*)x, M, w, first, count, out, stride);
     else
-        dots_row<Four>(static_cast<const bf16*>(x), w, first, count, out);
+        dots_few<Four>((const bf16* const*)x, M, w, first, count, out, stride);
 }
