@@ -31,7 +31,8 @@ def test_a_module_is_added_and_guesses(fathom, here):
     assert made.config.num_nextn_predict_layers == 1
     assert found["parameters"] == sum(p.numel() for p in made.model.layers[3].parameters())
     asked = ("generate", "the sea", "--model", "with", "-n", "8", "--temperature", "0", "--json")
-    plain, guessed = (json.loads(fathom(*asked, "--speculation", kind).stdout) for kind in ("off", "mtp"))
+    guesses = ("--speculation", "mtp", "--draft-vocabulary", "300")
+    plain, guessed = (json.loads(fathom(*asked, *options).stdout) for options in ((), guesses))
     assert plain["text"] == guessed["text"]
 
 

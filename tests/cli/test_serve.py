@@ -67,6 +67,12 @@ def test_a_template_that_does_not_exist_is_refused(fathom, model):
     assert "deepseek-v3.1" in result.stderr
 
 
+def test_a_way_of_guessing_that_does_not_exist_is_refused_before_the_model_is_read(fathom, model):
+    result = fathom("serve", model, "--speculation", "much", "--port", "0", "--no-page")
+    assert result.exit_code == 2
+    assert "speculation is 'much'" in result.stderr
+
+
 def test_keys_are_made_shown_and_revoked(fathom):
     made = fathom("keys", "add", "alice", "--quota", "1000", "--json")
     assert made.exit_code == 0

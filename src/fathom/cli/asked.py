@@ -62,6 +62,10 @@ _ENGINE = "Engine"
 Speculation = Annotated[
     str, typer.Option("--speculation", help="Guess ahead: off, auto, mtp or lookup.", rich_help_panel=_ENGINE)
 ]
+DraftVocabulary = Annotated[
+    int | None,
+    typer.Option("--draft-vocabulary", help="Guess only tokens below this id.", min=1, rich_help_panel=_ENGINE),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -47,6 +47,7 @@ def generate(
     regex: asked.Regex = None,
     lark: asked.Lark = None,
     speculation: asked.Speculation = "off",
+    draft_vocabulary: asked.DraftVocabulary = None,
     cache_folder: asked.CacheFolder = None,
     weights: asked.Weights = None,
     json: asked.Json = False,
@@ -83,7 +84,12 @@ def generate(
         ignore_eos=ignore_eos,
         structured=wishes.structure(json_schema, json_object, regex, lark),
     )
-    config = EngineConfig(max_batch_size=16, speculation=cast(Any, speculation), spill_folder=cache_folder)
+    config = EngineConfig(
+        max_batch_size=16,
+        speculation=cast(Any, speculation),
+        draft_vocabulary=draft_vocabulary,
+        spill_folder=cache_folder,
+    )
     folder = model_folder(model)
     with load_engine(folder, config, weights) as engine:
         assert engine.tokenizer is not None

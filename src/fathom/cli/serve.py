@@ -58,6 +58,12 @@ def serve(
             "--weights", help="Hold the weights in fp32, bf16, int8 or int4; as they are stored if not given."
         ),
     ] = None,
+    speculation: Annotated[
+        str, typer.Option("--speculation", help="Guess tokens ahead: off, auto, mtp or lookup.")
+    ] = "off",
+    draft_vocabulary: Annotated[
+        int | None, typer.Option("--draft-vocabulary", min=1, help="Guess only tokens below this id.")
+    ] = None,
     spill: Annotated[
         Path | None, typer.Option("--spill", help="Keep the cache in this folder across restarts.")
     ] = None,
@@ -103,7 +109,13 @@ def serve(
         weights,
         chats=is_chat_model(folder),
         embeddings=embedder,
-        engine={"max_batch_size": batch, "cache_tokens": cache_tokens, "spill_folder": spill},
+        engine={
+            "max_batch_size": batch,
+            "cache_tokens": cache_tokens,
+            "spill_folder": spill,
+            "speculation": speculation,
+            "draft_vocabulary": draft_vocabulary,
+        },
     )
     say(f"Serving {', '.join(app.state.desk.names)} at {address(listener)}/v1 (Anthropic: /anthropic).")
     if page:
@@ -133,10 +145,11 @@ def _app(
 
     if template is not None and template not in TEMPLATES:
         raise UsageError(f"There is no template '{template}': name one of {', '.join(TEMPLATES)}.")
+    engine["max_batched_tokens"] = max(EngineConfig.max_batched_tokens, engine["max_batch_size"])
+    config = EngineConfig(**engine)
     tokenizer = Tokenizer(folder)
     model = load_in_format(folder, weights, best_device())
-    engine["max_batched_tokens"] = max(EngineConfig.max_batched_tokens, engine["max_batch_size"])
-    service = AsyncEngine(Engine(model, tokenizer, EngineConfig(**engine)))
+    service = AsyncEngine(Engine(model, tokenizer, config))
     return create_app(
         settings,
         service,
