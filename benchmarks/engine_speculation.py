@@ -186,8 +186,7 @@ def measure(
     from fathom.engine.sampling import SamplingParams
 
     params = [
-        SamplingParams(max_tokens=asked.tokens, temperature=temperature, seed=i, ignore_eos=True)
-        for i in range(batch)
+        SamplingParams(max_tokens=asked.tokens, temperature=temperature, seed=i, ignore_eos=True) for i in range(batch)
     ]
     turns = [prompts[i * batch : (i + 1) * batch] for i in range(asked.turns)]
     engines = {

@@ -4,21 +4,15 @@ import json
 
 import pytest
 
-from fathom.corpus.bpe import save_tokenizer, train_bpe
 from fathom.weights.folder import load, save
 from small import V3, small_config, small_model
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = tmp_path / "words"
-    words.mkdir()
-    save_tokenizer(train_bpe(["the sea is deep and cold"] * 50, 420), words)
+def here(sea):
     config = small_config(V3, vocab_size=420, num_nextn_predict_layers=0)
-    save(small_model(config), tmp_path / "without", tokenizer_from=words)
-    (tmp_path / "text.txt").write_text("the deep sea is cold and the cold sea is deep. " * 150)
-    return tmp_path
+    save(small_model(config), sea / "without", tokenizer_from=sea / "words")
+    return sea
 
 
 def test_a_module_is_added_and_guesses(fathom, here):

@@ -10,14 +10,9 @@ from small import LLAMA, small_config, small_model
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = tmp_path / "words"
-    words.mkdir()
-    save_tokenizer(train_bpe(["the sea is deep and cold"] * 50, 420), words)
-    save(small_model(small_config(LLAMA, vocab_size=420)), tmp_path / "dense", tokenizer_from=words)
-    (tmp_path / "text.txt").write_text("the deep sea is cold and the cold sea is deep. " * 150)
-    return tmp_path
+def here(sea):
+    save(small_model(small_config(LLAMA, vocab_size=420)), sea / "dense", tokenizer_from=sea / "words")
+    return sea
 
 
 SMALL = ("--text", "text.txt", "--sequence", "16", "--tokens", "512", "--held-out-tokens", "512")

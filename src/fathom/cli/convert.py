@@ -66,15 +66,14 @@ def model(
 
     Example: `fathom convert smollm2-135m-instruct smollm2.gguf --type bf16`
     """
-    from fathom.cli.find import model_folder
+    from fathom.cli.find import check_free, model_folder
     from fathom.weights.convert import convert as run
 
     if to == "gguf" and target.suffix != ".gguf":
         raise UsageError(f"{target}: the name of a GGUF file ends in .gguf.")
     if to == "hf" and target.suffix == ".gguf":
         raise UsageError(f"{target}: a name that ends in .gguf is a GGUF file's; name a folder, or leave out --to.")
-    if not force and target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{target} is there already: name another place, or replace it with --force.")
+    check_free(target, force)
     place = Path(source) if Path(source).is_file() else model_folder(source)
     start = time.monotonic()
     report = run(place, target, kind.lower() if kind else None, mtp=mtp)

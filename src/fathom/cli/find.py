@@ -8,6 +8,12 @@ from fathom.errors import UsageError
 RUNS = Path("runs")
 
 
+def check_free(target: Path, force: bool) -> None:
+    """`UsageError` if something stands at `target` that `force` does not give leave to replace."""
+    if not force and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{target} is there already: name another place, or replace it with --force.")
+
+
 def model_folder(name: str | None, runs: Path = RUNS) -> Path:
     """Find the model folder: a path, a run, a shipped model, a repository; without a name, the newest finished run.
 

@@ -8,7 +8,6 @@ import typer
 from fathom.cli import asked
 from fathom.cli.console import answer, answer_json
 from fathom.cli.passages import spread, tokens_of
-from fathom.errors import UsageError
 
 
 def add_mtp(
@@ -26,14 +25,13 @@ def add_mtp(
     """
     import torch
 
-    from fathom.cli.find import model_folder
+    from fathom.cli.find import check_free, model_folder
     from fathom.corpus.tokenizer import Tokenizer
     from fathom.weights.append_mtp import agreement, append_mtp
     from fathom.weights.atomic import check_replaceable
     from fathom.weights.folder import load, save
 
-    if not force and target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{target} is there already: name another place, or replace it with --force.")
+    check_free(target, force)
     check_replaceable(target)
     folder = model_folder(source)
     ids = tokens_of(text, Tokenizer(folder))

@@ -73,15 +73,14 @@ def upcycle(
     """
     import torch
 
-    from fathom.cli.find import model_folder
+    from fathom.cli.find import check_free, model_folder
     from fathom.weights.atomic import check_replaceable
     from fathom.weights.folder import load, read_config, save
     from fathom.weights.upcycle.config import UpcycleConfig
     from fathom.weights.upcycle.distance import Reference
     from fathom.weights.upcycle.upcycle import Upcycling
 
-    if not force and target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{target} is there already: name another place, or replace it with --force.")
+    check_free(target, force)
     check_replaceable(target)
     folder = model_folder(source)
     ranks: list[int | None] = [*kv_lora_rank] if kv_lora_rank else [None]
