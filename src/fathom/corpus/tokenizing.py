@@ -18,6 +18,7 @@ from fathom.downloads.fetch import fetch
 from fathom.downloads.pinned import SourceUnavailableError
 from fathom.errors import CorpusError
 from fathom.progress import track
+from fathom.weights.atomic import TOKENIZER_FILES
 
 TRAINED, DEEPSEEK = "train", "deepseek-v3"
 
@@ -58,10 +59,11 @@ def make_tokenizer(config: CorpusConfig, selection: Selection, folder: Path) -> 
         write_tokenizer_config(folder)
     else:
         source = Path(config.tokenizer).expanduser()
-        shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-        if (source / "tokenizer_config.json").is_file():
-            shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
-        else:
+        # A model that is trained on takes its tokenizer from the corpus, and with it how it is talked to.
+        for name in TOKENIZER_FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        if not (folder / "tokenizer_config.json").is_file():
             write_tokenizer_config(folder)
     tokenizer = Tokenizer(folder)
     return {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}

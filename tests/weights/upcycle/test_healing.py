@@ -1,11 +1,14 @@
 """A short training from an upcycled folder brings it back towards the text."""
 
+import json
 from pathlib import Path
 
 import foreign
 from fathom.cli.find import shipped_recipes
+from fathom.config.corpus import CorpusConfig
 from fathom.config.recipe import Recipe
 from fathom.corpus.build import build_corpus
+from fathom.corpus.manifest import Manifest
 from fathom.corpus.tokenizer import Tokenizer
 from fathom.train.loop import train
 from fathom.weights.folder import load, save
@@ -41,6 +44,22 @@ def test_the_recipe_reads_texts_by_tokenizers_of_other_models(tmp_path: Path) ->
     )
     build_corpus(recipe.corpus, tmp_path / "corpus")
     assert (tmp_path / "corpus" / "train-00000.bin").stat().st_size
+
+
+def test_a_chat_model_can_be_talked_to_after_a_run(tmp_path: Path) -> None:
+    """Its template lies in a file of its own, as in newer folders of the hub."""
+    words = foreign.smollm(tmp_path / "words", VOCABULARY)
+    settings = json.loads((words / "tokenizer_config.json").read_text())
+    (words / "chat_template.jinja").write_text(settings.pop("chat_template"))
+    (words / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "text.txt").write_text("\n\n".join(f"{text} {n}" for n in range(60) for text in foreign.TEXTS))
+    values = {
+        "tokenizer": str(words),
+        "sources": [{"kind": "folder", "path": str(tmp_path / "text.txt"), "licence": "mine"}],
+    }
+    build_corpus(CorpusConfig(**values, validation_bytes=1000, fim_rate=0.0), tmp_path / "corpus")
+    assert Tokenizer(tmp_path / "corpus").settings.chat_template == Tokenizer(words).settings.chat_template
+    assert "chat_template.jinja" in {entry.name for entry in Manifest.load(tmp_path / "corpus").tokenizer}
 
 
 def load_tokens(corpus: Path):
