@@ -42,6 +42,11 @@ def test_two_processes_train_as_one_with_adamw(corpus: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_two_processes_train_as_one_with_gradients_summed_after_every_pass(corpus: Path, tmp_path: Path) -> None:
+    compare(corpus, tmp_path, "parallel.sum_every_pass=true")
+
+
+@pytest.mark.slow
 def test_bf16_over_two_processes_differs_by_rounding_alone(corpus: Path, tmp_path: Path) -> None:
     bf16 = (*UNEVEN, "train.precision=bf16")
     train(tiny_recipe(*bf16), tmp_path / "one", corpus=corpus)

@@ -18,6 +18,9 @@ class ParallelConfig(Section):
     reshard_after_forward: bool = True
     """Let go of a layer's gathered parameters after its forward pass (FSDP2's full sharding): least memory. Off,
     they stay until the backward pass: less traffic."""
+    sum_every_pass: bool = False
+    """Where a step is several passes, sum gradients over processes after each: a process then holds its share of them
+    in the place of all, 4 bytes a parameter, and sends so many times more."""
     adapt_threads: bool = True
     """On a CPU, try fewer or more threads now and then, and keep what is faster: beside a busy neighbour fewer are.
     Only for a single process, and only where it changed no bit of the gradients of four batches, compared first; turn

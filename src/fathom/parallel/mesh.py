@@ -30,6 +30,8 @@ class World:
     """Named dimensions over all processes; none where there is one process."""
     checkpoint_group: Any = None
     """A gloo group of its own, so that a save in the background never meets the training's collectives."""
+    sums_every_pass: bool = False
+    """Whether gradients are added up over processes after each pass of a step, not after the last alone."""
 
     @property
     def is_main(self) -> bool:
@@ -86,7 +88,7 @@ def processes(config: ParallelConfig) -> Iterator[World]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         mesh = init_device_mesh(device.type, (size,), mesh_dim_names=(DATA,))
-        yield World(device, dist.get_rank(), size, mesh, dist.new_group(backend="gloo"))
+        yield World(device, dist.get_rank(), size, mesh, dist.new_group(backend="gloo"), config.sum_every_pass)
     finally:
         if joined_here:
             dist.destroy_process_group()

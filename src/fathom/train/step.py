@@ -52,7 +52,7 @@ def compute_gradients(
     sums, loads = None, None
     parts = rows.split(train.micro_batch_sequences)
     for index, part in enumerate(parts):
-        synchronise_gradients(model, index == len(parts) - 1)
+        synchronise_gradients(model, world.sums_every_pass or index == len(parts) - 1)
         terms = objective(model, part, weights, batch, teacher)
         # FSDP averages over processes, and the terms are shares of a sum.
         (terms.loss * world.size).backward()
