@@ -22,6 +22,7 @@ from fathom.cli import (
     keys,
     models,
     params,
+    plan,
     pretrain,
     quickstart,
     r1,
@@ -131,6 +132,7 @@ app.command(rich_help_panel=START)(quickstart.quickstart)
 app.command(rich_help_panel=START)(params.params)
 app.command(rich_help_panel=START)(models.models)
 app.command(rich_help_panel=MAKE)(corpus.corpus)
+app.command(rich_help_panel=MAKE)(plan.plan)
 app.command(rich_help_panel=MAKE)(pretrain.pretrain)
 app.command(rich_help_panel=MAKE)(zero.zero)
 app.command(rich_help_panel=MAKE)(r1.r1)

@@ -36,6 +36,13 @@ def attention_sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor |
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=square and S > 1, scale=scale)
 
 
+def attention_on_paper(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Shapes alone, for meta tensors: keeps for the backward pass what a GPU's form keeps, not the scores."""
+    flash = torch.ops.aten._scaled_dot_product_efficient_attention
+    out: Tensor = flash(q, k, v, None, compute_log_sumexp=True, is_causal=True, scale=scale)[0]
+    return out
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """Attention by the fastest form for device, dtype and shape; see `attention_reference`."""
     if mask is None and attention_fused.takes(q, k, v):
@@ -44,4 +51,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None
         return causal_attention_cpu(q, k, v, scale)
     if q.device.type == "cuda" and q.dtype != torch.float64:
         return attention_sdpa(q, k, v, scale, mask)
+    if q.device.type == "meta" and mask is None:
+        return attention_on_paper(q, k, v, scale)
     return attention_reference(q, k, v, scale, mask)

@@ -16,10 +16,12 @@ WIDTH = 8
 
 
 def takes(x: Tensor, gate_up: Tensor, down: Tensor) -> bool:
-    """Whether this form takes these arguments of `experts`: bfloat16 activations on a GPU, even widths."""
-    return (
-        x.device.type == "cuda" and x.dtype == torch.bfloat16 and not (gate_up.shape[2] % WIDTH + down.shape[2] % WIDTH)
-    )
+    """Whether this form takes these arguments of `experts`: bfloat16 activations on a GPU, even widths.
+
+    On the meta device it stands for the GPU's, so that what a step will hold can be foreseen.
+    """
+    even = not (gate_up.shape[2] % WIDTH + down.shape[2] % WIDTH)
+    return x.device.type in ("cuda", "meta") and x.dtype == torch.bfloat16 and even
 
 
 def experts_sorted(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Forgetting:
         recipe = _Recipe(function, [self._pack(x.detach()) if isinstance(x, Tensor) else x for x in inputs])
         for number, tensor in enumerate(_all(outputs)):
             # The tensor is held while the layer runs, so that its address cannot come to mean another one.
-            self._known[tensor.untyped_storage().data_ptr()] = (recipe, number, tensor)
+            self._known[tensor.untyped_storage()._cdata] = (recipe, number, tensor)
         return outputs
 
     @contextmanager
@@ -86,7 +86,7 @@ class Forgetting:
                 self._known.clear()
 
     def _pack(self, tensor: Tensor) -> Tensor | _View:
-        recipe, number, original = self._known.get(tensor.untyped_storage().data_ptr(), (None, 0, tensor))
+        recipe, number, original = self._known.get(tensor.untyped_storage()._cdata, (None, 0, tensor))
         if recipe is None or tensor.dtype != original.dtype:
             return tensor
         recipe.promise()

@@ -112,7 +112,7 @@ def build_model(recipe: Recipe, world: World) -> Transformer:
     else:
         model = Transformer(recipe.model)
         model.init_weights(torch.Generator().manual_seed(recipe.train.seed))
-    _freeze(model, recipe.train.only)
+    freeze_all_but(model, recipe.train.only)
     model.to(world.device)
     model.compute_dtype = DTYPES[recipe.train.precision]
     model.recompute = recipe.train.recompute
@@ -120,7 +120,7 @@ def build_model(recipe: Recipe, world: World) -> Transformer:
     return model.train()
 
 
-def _freeze(model: Transformer, only: tuple[str, ...]) -> None:
+def freeze_all_but(model: Transformer, only: tuple[str, ...]) -> None:
     """Let only parameters learn whose names contain one of `only`; `RecipeError` where one is in no name."""
     if not only:
         return
