@@ -4,10 +4,14 @@
 for the host. It has a fast form for bfloat16; rows begin at multiples of `ROWS`, which its gradients' strides need.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from fathom.kernels.feed_forward import swiglu_forward, weighted_swiglu_backward
 from fathom.kernels.gpu.sorting import tiles_of
 
 ROWS = 16
@@ -24,19 +28,44 @@ def takes(x: Tensor, gate_up: Tensor, down: Tensor) -> bool:
     return x.device.type in ("cuda", "meta") and x.dtype == torch.bfloat16 and even
 
 
-def experts_sorted(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-    """See `fathom.kernels.experts.experts_reference`. Differentiable in all but `ids`.
+class _SortedExperts(torch.autograd.Function):
+    """Keeps its input, gate and up for the backward pass, and makes all else again: a third of what autograd keeps."""
 
-    The last expert's part goes on to the end of the rows, so that those which no pair needs are multiplied too; they
-    hold zeros.
-    """
-    E, K = gate_up.shape[0], ids.shape[1]
-    tiles = tiles_of(ids, E, ROWS)
-    is_pair = tiles.pair >= 0
-    rows = x.index_select(0, tiles.pair.clamp(min=0) // K) * is_pair[:, None].to(x.dtype)
-    ends = (torch.searchsorted(tiles.expert, torch.arange(E, device=x.device), right=True) * ROWS).to(torch.int32)
-    ends[-1] = rows.shape[0]
-    both = F.grouped_mm(rows, gate_up.to(x.dtype).transpose(1, 2), offs=ends)
-    gate, up = both.chunk(2, -1)
-    made = F.grouped_mm(F.silu(gate) * up, down.to(x.dtype).transpose(1, 2), offs=ends)
-    return (made[tiles.position] * weights.to(x.dtype).unsqueeze(-1)).sum(1)
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        tiles = tiles_of(ids, gate_up.shape[0], ROWS)
+        E = torch.arange(gate_up.shape[0], device=x.device)
+        ends = (torch.searchsorted(tiles.expert, E, right=True) * ROWS).to(torch.int32)
+        # The last expert's part goes on to the end of the rows, so that those which no pair needs are multiplied too;
+        # they hold zeros.
+        ends[-1] = tiles.pair.shape[0]
+        both = F.grouped_mm(_by_row(x, tiles.pair, ids.shape[1]), gate_up.to(x.dtype).transpose(1, 2), offs=ends)
+        made = F.grouped_mm(swiglu_forward(both), down.to(x.dtype).transpose(1, 2), offs=ends)
+        ctx.save_for_backward(x, weights, gate_up, down, both, tiles.pair, tiles.position, ends)
+        return (made[tiles.position] * weights.unsqueeze(-1)).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights, gate_up, down, both, pair, position, ends = ctx.saved_tensors
+        K = weights.shape[1]
+        grad_rows = _by_row(grad, pair, K)
+        row_weight = _by_row(weights.reshape(-1, 1), pair, 1).squeeze(1)
+        grad_hidden = F.grouped_mm(grad_rows, down.to(x.dtype), offs=ends)
+        grad_both, weighted, row_grad = weighted_swiglu_backward(grad_hidden, both, row_weight)
+        grad_down = F.grouped_mm(grad_rows.t(), weighted, offs=ends)
+        grad_gate_up = F.grouped_mm(grad_both.t(), _by_row(x, pair, K), offs=ends)
+        grad_x = F.grouped_mm(grad_both, gate_up.to(x.dtype), offs=ends)[position].sum(1)
+        grad_weights = row_grad[position].to(weights.dtype)
+        return grad_x, None, grad_weights, grad_gate_up.to(gate_up.dtype), grad_down.to(down.dtype)
+
+
+def _by_row(values: Tensor, pair: Tensor, K: int) -> Tensor:
+    """What each row's pair has in `values`, one row of which belongs to K pairs; zeros where a row has no pair."""
+    return values.index_select(0, pair.clamp(min=0) // K) * (pair >= 0)[:, None].to(values.dtype)
+
+
+def experts_sorted(x: Tensor, ids: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """See `fathom.kernels.experts.experts_reference`. Differentiable once in all but `ids`."""
+    out: Tensor = _SortedExperts.apply(x, ids, weights.to(x.dtype), gate_up, down)
+    return out

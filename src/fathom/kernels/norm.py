@@ -57,12 +57,41 @@ class _RMSNorm(torch.autograd.Function):
         return wide.sub_(normal.mul_(projection)).mul_(inverse).to(x.dtype), grad_weight, None
 
 
+class _FrugalRMSNorm(torch.autograd.Function):
+    """The reference, keeping its input and a number a row where autograd keeps copies of all in FP32 too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return weight.to(x.dtype) * (wide * inverse).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, inverse = ctx.saved_tensors
+        normal, wide = x.to(inverse.dtype) * inverse, grad.to(inverse.dtype)
+        grad_weight = (wide * normal).flatten(0, -2).sum(0).to(weight.dtype)
+        wide = wide * weight.to(inverse.dtype)
+        projection = (wide * normal).mean(-1, keepdim=True)
+        return ((wide - normal * projection) * inverse).to(x.dtype), grad_weight, None
+
+
+def rms_norm_frugal(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`rms_norm_reference` on any device, with little kept for the backward pass. Differentiable once."""
+    out: Tensor = _FrugalRMSNorm.apply(x, weight, eps)
+    return out
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm by the fastest form for dtype and device; see `rms_norm_reference`."""
-    if x.device.type != "cpu":
-        return rms_norm_reference(x, weight, eps)
     out: Tensor
-    if weight.dtype == torch.float32 and native.usable(x):
+    if x.device.type != "cpu":
+        # Where nothing is to be kept, a Function of our own costs only time.
+        learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        out = rms_norm_frugal(x, weight, eps) if learns else rms_norm_reference(x, weight, eps)
+    elif weight.dtype == torch.float32 and native.usable(x):
         out = _NativeRMSNorm.apply(x, weight, eps)
     elif weight.dtype == torch.float64 or (weight.dtype == torch.float32 and x.dtype != torch.float64):
         out = _RMSNorm.apply(x, weight, eps)

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from fathom.kernels.attention import attention_reference, attention_sdpa
 from fathom.kernels.experts import experts_reference
 from fathom.kernels.experts_sorted import experts_sorted
+from fathom.kernels.norm import rms_norm_frugal, rms_norm_reference
+from fathom.plan.ledger import Ledger
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -39,3 +41,38 @@ def test_sorted_experts_and_all_their_gradients(tokens: int) -> None:
     for made, expected in zip(*reversed(results), strict=True):
         largest = float(expected.abs().max())
         torch.testing.assert_close(made.float(), expected.float(), atol=0.03 * largest, rtol=0)
+
+
+def test_sorted_experts_keep_their_input_and_gate_and_up() -> None:
+    T, E, D, inner, K = 256, 4, 64, 32, 2
+    with torch.device("meta"):
+        x = torch.zeros(T, D, dtype=torch.bfloat16, requires_grad=True)
+        weights = torch.zeros(T, K, dtype=torch.bfloat16, requires_grad=True)
+        gate_up, down = torch.zeros(E, 2 * inner, D, requires_grad=True), torch.zeros(E, D, inner, requires_grad=True)
+        ids = torch.zeros(T, K, dtype=torch.int64)
+    with Ledger(torch.device("meta")) as ledger:
+        ledger.enter([x, ids, weights, gate_up, down])
+        before = ledger.alive
+        out = experts_sorted(x, ids, weights, gate_up, down)
+        rows = T * K + 16 * E
+        indices = 8 * (rows + T * K) + 4 * E
+        assert ledger.alive - before == 2 * rows * 2 * inner + 2 * out.numel() + indices
+
+
+@pytest.mark.parametrize("shape", [(3, 16), (2, 5, 24)])
+def test_the_frugal_norm_is_the_reference_and_its_gradient_too(shape: tuple[int, ...]) -> None:
+    x, weight = (part.double().requires_grad_() for part in (draw(*shape), draw(shape[-1], seed=1)))
+    assert torch.equal(rms_norm_frugal(x, weight, 1e-5), rms_norm_reference(x, weight, 1e-5))
+    assert torch.autograd.gradcheck(lambda *inputs: rms_norm_frugal(*inputs, 1e-5), (x, weight))
+    narrow, master = x.detach().bfloat16(), weight.detach().float()
+    assert torch.equal(rms_norm_frugal(narrow, master, 1e-5), rms_norm_reference(narrow, master, 1e-5))
+    for dtype in (torch.float32, torch.bfloat16):
+        gradients = []
+        for form in (rms_norm_frugal, rms_norm_reference):
+            leaf, gain = (part.clone().requires_grad_() for part in (narrow, master.to(dtype)))
+            form(leaf, gain, 1e-5).backward(draw(*shape, seed=2).bfloat16())
+            assert leaf.grad is not None
+            assert gain.grad is not None
+            gradients.append((leaf.grad.float(), gain.grad.float()))
+        for made, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(made, expected, atol=0.03 * float(expected.abs().max()), rtol=0)
