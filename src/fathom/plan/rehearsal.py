@@ -22,8 +22,8 @@ from fathom.train.prepare import DTYPES, freeze_all_but
 from fathom.train.schedule import balance_alpha
 
 META = torch.device("meta")
-TIMED_PASSES = 3
-"""Passes that are timed on a real device, the first of which still finds its memory and does not count."""
+REPEATS = 3
+"""How often each part is timed on a real device; the first time still finds its memory and does not count."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,8 @@ def _whole_step(recipe: Recipe, passes: int, device: torch.device) -> Rehearsal:
         optimizer.step(1.0)
     if device == META:
         return Rehearsal(states, ledger.most)
-    update_seconds = _seconds(device, lambda: optimizer.step(1.0))
-    seconds = [_seconds(device, lambda: _pass(model, recipe, rows)) for _ in range(TIMED_PASSES)]
-    return Rehearsal(states, ledger.most, min(seconds[1:]), update_seconds)
+    pass_seconds = _seconds(recipe, device, lambda: _pass(model, recipe, rows))
+    return Rehearsal(states, ledger.most, pass_seconds, _seconds(recipe, device, lambda: optimizer.step(1.0)))
 
 
 def _sharded_pass(recipe: Recipe) -> Rehearsal:
@@ -136,9 +135,20 @@ def _let_go(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def _seconds(recipe: Recipe, device: torch.device, work: Callable[[], object]) -> float:
+    """What `work` takes on all threads or on one, whichever is faster beside what else the machine does: a run finds
+    that out too."""
+    most = torch.get_num_threads()
+    adapts = device.type == "cpu" and recipe.parallel.adapt_threads
+    best = float("inf")
+    for threads in {most, 1} if adapts else {most}:
+        torch.set_num_threads(threads)
+        for number in range(REPEATS):
+            start = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number:
+                best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(most)
+    return best
