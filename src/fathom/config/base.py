@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fathom.errors import RecipeError
 
+LONGEST_VALUE = 80
+"""Characters of a value that an error shows."""
+
 
 class Section(BaseModel):
     """A documented group of settings. Unknown fields are refused; values never change after validation."""
@@ -27,12 +30,20 @@ def describe(error: ValidationError) -> str:
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            complaints.append(f"unknown field '{field}' (value {item['input']!r}): remove it or mend its spelling")
+            complaints.append(
+                f"unknown field '{field}' (value {shortened(item['input'])}): remove it or mend its spelling"
+            )
         elif item["type"] == "missing":
             complaints.append(f"field '{field}' is missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            value = "" if isinstance(item["input"], dict) else f" is {item['input']!r}"
+            value = "" if isinstance(item["input"], dict) else f" is {shortened(item['input'])}"
             # Without a field it is several that do not go together, and the message names them.
             complaints.append(f"field '{field}'{value}: {message}" if field else message)
     return "; ".join(complaints)
+
+
+def shortened(value: Any) -> str:
+    """How `value` is written, but no more of it than a reader needs to find it."""
+    written = repr(value)
+    return written if len(written) <= LONGEST_VALUE else f"{written[: LONGEST_VALUE - 4]} ..."

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fathom.config.base import Section
+from fathom.config.kinds import of_kind
 from fathom.config.recipe import Recipe, apply_overrides, read_toml
 from fathom.config.train import OptimizerConfig
 
@@ -208,7 +209,7 @@ class ReasonRecipe(Section):
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "ReasonRecipe":
         """Read a TOML file and change fields as on the command line; `RecipeError` names what is wrong."""
-        return cls.validated(apply_overrides(read_toml(path), overrides), str(path))
+        return cls.validated(of_kind(cls, apply_overrides(read_toml(path), overrides), str(path)), str(path))
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import PrivateAttr
 from fathom.config.base import Section
 from fathom.config.corpus import CorpusConfig
 from fathom.config.fields import flatten, unknown_field
+from fathom.config.kinds import of_kind
 from fathom.config.model import ModelConfig
 from fathom.config.parallel import ParallelConfig
 from fathom.config.toml import to_toml
@@ -57,7 +58,7 @@ class Recipe(Section):
     @classmethod
     def from_values(cls, values: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> Self:
         """Build from plain nested values, as a TOML file holds them; `source` names them in errors."""
-        values = apply_overrides(values, overrides)
+        values = of_kind(cls, apply_overrides(values, overrides), source)
         model = values.get("model", {})
         if not isinstance(model, dict):
             raise RecipeError(f"{source}: field 'model' is {model!r}; it must be a table such as [model].")

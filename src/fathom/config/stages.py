@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from fathom.config.base import Section
+from fathom.config.kinds import of_kind
 from fathom.config.reason import BaseConfig, RLConfig, TaskConfig
 from fathom.config.recipe import apply_overrides, read_toml
 from fathom.config.tuning import SampledConfig, SFTConfig
@@ -81,7 +82,7 @@ class R1Recipe(Section):
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a TOML file and change fields as on the command line; `RecipeError` names what is wrong."""
-        return cls.validated(apply_overrides(read_toml(path), overrides), str(path))
+        return cls.validated(of_kind(cls, apply_overrides(read_toml(path), overrides), str(path)), str(path))
 
     @model_validator(mode="before")
     @classmethod

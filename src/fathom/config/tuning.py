@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from fathom.config.base import Section
+from fathom.config.kinds import of_kind
 from fathom.config.reason import BaseConfig, TaskConfig
 from fathom.config.recipe import apply_overrides, read_toml
 from fathom.config.train import OptimizerConfig
@@ -125,7 +126,7 @@ class SFTRecipe(Section):
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a TOML file and change fields as on the command line; `RecipeError` names what is wrong."""
-        return cls.validated(apply_overrides(read_toml(path), overrides), str(path))
+        return cls.validated(of_kind(cls, apply_overrides(read_toml(path), overrides), str(path)), str(path))
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -153,4 +154,4 @@ class DistillRecipe(Section):
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a TOML file and change fields as on the command line; `RecipeError` names what is wrong."""
-        return cls.validated(apply_overrides(read_toml(path), overrides), str(path))
+        return cls.validated(of_kind(cls, apply_overrides(read_toml(path), overrides), str(path)), str(path))
