@@ -5,7 +5,10 @@ import pytest
 from fathom.cli.find import recipe_file
 from fathom.config.recipe import Recipe
 from fathom.errors import RecipeError
+from fathom.parallel.mesh import ALONE
 from fathom.plan.plan import GPUs, plan_for, plan_here
+from fathom.train.prepare import build_model
+from fathom.train.state import build_state
 from tiny_run import tiny_recipe
 
 HOPPER = GPUs(count=2, peak_flops=1e12, share=0.4)
@@ -87,3 +90,11 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_widths_that_gpus_have_no_form_for_are_refused():
     with pytest.raises(RecipeError, match="moe_intermediate_size = 12 is no multiple of 8"):
         on_hoppers("model.moe_intermediate_size=12")
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_checkpoint_is_as_large_as_what_a_run_keeps(kind):
+    recipe = tiny_recipe(f"train.optimizer.kind={kind}")
+    state = build_state(build_model(recipe, ALONE), recipe.train)
+    kept = sum(tensor.nbytes for name, tensor in state.tensors().items() if not name.startswith("random"))
+    assert plan_here(recipe).checkpoint_bytes == pytest.approx(kept, rel=0.01)

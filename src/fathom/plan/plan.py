@@ -145,9 +145,9 @@ def _plan(
         steps = max(1, math.floor(MARGIN * 60 * train.minutes * speed / batch_tokens))
     tokens = _tokens(recipe, steps)
     stored = counted.total + counted.mtp
-    moments = 2 if train.optimizer.kind == "adamw" else 1
+    whole = shares(recipe, processes=1, passes=1)
     average = stored * FP32 if train.ema.every else 0
-    checkpoint = stored * FP32 * (1 + moments) + average
+    checkpoint = whole.parameters + whole.moments + average
     seconds = 60 * train.minutes if train.minutes is not None else tokens / speed
     price = None if gpus is None or gpus.dollars_per_hour is None else gpus.dollars_per_hour * gpus.count
     return Plan(
